@@ -1,0 +1,221 @@
+//! `dcgi.toml`: what to serve, where, and within which limits.
+//!
+//! [`Config::load`] reads a file whole or refuses it: an unknown key is an error, never ignored, for a limit
+//! misspelt is a limit that is not there. All problems of a file are found in one go and told with their lines.
+//! The values left out are the safe ones of [`Program::new`](crate::engine::Program::new) and
+//! [`Limits::default`](crate::route::Limits).
+//!
+//! ```
+//! use dcgi::config::Config;
+//!
+//! let text = r#"
+//!     [[route]]
+//!     path = "/hello"
+//!     image = "dcgi/hello"
+//! "#;
+//! let config = Config::parse(text, "dcgi.toml".as_ref())?;
+//! assert_eq!(config.listen[0].to_string(), "127.0.0.1:8080");
+//!
+//! let error = Config::parse(&text.replace("path", "paht"), "dcgi.toml".as_ref()).unwrap_err();
+//! assert!(error.to_string().contains("did you mean `path`?"));
+//! # Ok::<(), dcgi::config::ConfigError>(())
+//! ```
+//!
+//! - `section`: one table, key by key, with the unknown ones found
+//! - `value`, `address`, `mount`, `capability`: from a value of the file to one of the program's
+//! - `route`: `[defaults]` and `[[route]]`
+//! - `error`: where a problem is, and how it is shown
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{self, Path};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::de::{DeTable, DeValue};
+
+use crate::route::Route;
+
+mod address;
+mod capability;
+mod error;
+mod listen;
+mod mount;
+mod route;
+mod section;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::ConfigError;
+pub use listen::{Listen, ParseListenError};
+
+use error::Problems;
+use section::{Elsewhere, LATER, Section};
+use value::{count, duration, size, string};
+
+/// What a file says, with everything that it leaves out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where to listen. Empty only where the file says so: then on what systemd hands over, and nowhere else.
+    pub listen: Vec<Listen>,
+    /// Where programs run.
+    pub engine: EngineChoice,
+    /// The peers whose `Forwarded` and `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What bounds connections, whatever their route.
+    pub server: ServerLimits,
+    /// At least one, no two with the same host and path.
+    pub routes: Vec<Route>,
+}
+
+/// Which engine runs the programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// The best that is there.
+    #[default]
+    Auto,
+    /// A Docker Engine, or what speaks its API.
+    Docker,
+}
+
+impl fmt::Display for EngineChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Docker => "docker",
+        })
+    }
+}
+
+/// What bounds connections, whatever their route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// How many connections are open at once.
+    pub max_connections: usize,
+    /// How long a client may take for a request's header fields.
+    pub header_timeout: Duration,
+    /// How many bytes those may have, the request line with them. From 8 KiB to 16 MiB.
+    pub max_header_size: usize,
+}
+
+/// Hyper's least: below this it panics.
+const LEAST_HEADER_SIZE: u64 = 8 << 10;
+
+/// So that a client cannot pin memory by what is only a header, and the number fits HTTP/2's setting.
+const MOST_HEADER_SIZE: u64 = 16 << 20;
+
+// === impl ServerLimits ===
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self { max_connections: 1024, header_timeout: Duration::from_secs(10), max_header_size: 64 << 10 }
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or has any problem at all.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, error))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of a file. Relative paths in it begin in the directory of `file`, which need not exist.
+    ///
+    /// # Errors
+    ///
+    /// The text has any problem at all; `file` is what messages call it.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        Self::parse_with(text, file, &|name| std::env::var(name).ok())
+    }
+
+    /// `environment` is where `pass_env` looks.
+    fn parse_with(
+        text: &str,
+        file: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let problems = Problems::of(text);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            problems.note(error.span().unwrap_or_default(), error.message().to_owned());
+        }
+        // What the keys of half a document mean is guesswork.
+        problems.check(file)?;
+
+        let absolute = path::absolute(file).map_err(|error| ConfigError::unreadable(file, error))?;
+        let base = absolute.parent().unwrap_or(Path::new("/"));
+        let context = route::Context { base, environment, problems: &problems };
+        let config = Self::read(document.get_ref(), &context);
+        problems.check(file)?;
+        Ok(config)
+    }
+
+    /// What a document says. Where something is wrong with it, the problem is noted and the value does not matter.
+    fn read(document: &DeTable<'_>, context: &route::Context<'_>) -> Self {
+        let mut config = Self {
+            listen: vec![Listen::default()],
+            engine: EngineChoice::default(),
+            trusted_proxies: Vec::new(),
+            server: ServerLimits::default(),
+            routes: Vec::new(),
+        };
+        let mut section = Section::new(document, String::new(), context.problems);
+        config.read_top_level(&mut section, context.base);
+
+        let nothing = DeTable::new();
+        let defaults = section.find("defaults").map_or(Some(&nothing), |value| value.get_ref().as_table());
+        let tables =
+            section.find("route").map_or(Some(&[][..]), |value| value.get_ref().as_array().map(|a| &a[..]));
+        if defaults.is_none() {
+            section.complain("defaults", "expected one table: write [defaults]");
+        }
+        match tables {
+            None => section
+                .complain("route", "expected tables in a list: write [[route]], in two pairs of brackets"),
+            Some([]) => context.problems.note_whole("no routes: write at least one [[route]]"),
+            Some(_) => {}
+        }
+        let (routes, keys) =
+            route::routes(defaults.unwrap_or(&nothing), tables.unwrap_or_default(), section.asked(), context);
+        section.finish(&Elsewhere { keys: &keys, place: "in a [[route]] or in [defaults]" });
+        Self { routes, ..config }
+    }
+
+    fn read_top_level(&mut self, section: &mut Section<'_>, base: &Path) {
+        let listen = |value: &DeValue<'_>| {
+            let listen = value::text(value, "an address such as \"127.0.0.1:8080\"")?;
+            match listen.parse().map_err(|error: ParseListenError| error.to_string())? {
+                Listen::Unix(path) => Ok(Listen::Unix(base.join(path))),
+                tcp => Ok(tcp),
+            }
+        };
+        let network = |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        let engine = |value: &DeValue<'_>| match value.as_str() {
+            Some("auto") => Ok(EngineChoice::Auto),
+            Some("docker") => Ok(EngineChoice::Docker),
+            Some("embedded" | "swarm") => Err(LATER.to_owned()),
+            _ => Err("expected \"auto\" or \"docker\"".to_owned()),
+        };
+        let header_size = size(LEAST_HEADER_SIZE, MOST_HEADER_SIZE);
+
+        section.set_one_or_list(&mut self.listen, "listen", listen);
+        section.set(&mut self.engine, "engine", engine);
+        let what = "a network or an address such as \"10.0.0.0/8\" or \"::1\"";
+        section.set_list(&mut self.trusted_proxies, "trusted_proxies", string(what, network));
+        section.set(&mut self.server.max_connections, "max_connections", count::<usize>(1));
+        section.set(&mut self.server.header_timeout, "header_timeout", duration);
+        section.set(&mut self.server.max_header_size, "max_header_size", |value| {
+            header_size(value).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+        });
+        section.later("admin");
+        section.later("tls");
+    }
+}

@@ -1,0 +1,282 @@
+//! `[defaults]` and `[[route]]`.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::engine::{Network, Program, PullPolicy};
+use crate::route::{Output, RequestBody, Route};
+
+use super::address;
+use super::capability::capability;
+use super::error::Problems;
+use super::mount;
+use super::section::{Elsewhere, LATER, Section};
+use super::value::{
+    Reading, any_string, boolean, count, duration, integer, or_none, processors, size, string, word,
+};
+
+/// What reading the routes needs beside their tables.
+pub(super) struct Context<'s> {
+    /// The directory that holds the file: absolute, and where relative paths begin.
+    pub(super) base: &'s Path,
+    /// A variable of dcgi's own environment.
+    pub(super) environment: &'s dyn Fn(&str) -> Option<String>,
+    pub(super) problems: &'s Problems<'s>,
+}
+
+/// A route in the making: `[defaults]` makes one, and each `[[route]]` goes on from a copy of it.
+#[derive(Clone)]
+struct Draft {
+    route: Route,
+    raw: bool,
+    content_type: Option<String>,
+    pass_env: Vec<String>,
+}
+
+/// Docker refuses to run anything in less.
+const LEAST_MEMORY: u64 = 6 << 20;
+
+/// As much as the engine's API, which counts in signed numbers, can say.
+const MOST_BYTES: u64 = i64::MAX as u64;
+
+/// Reads all routes; gives them, and every key that a route knows.
+pub(super) fn routes(
+    defaults: &DeTable<'_>,
+    tables: &[Spanned<DeValue<'_>>],
+    top_level: &[&'static str],
+    context: &Context<'_>,
+) -> (Vec<Route>, Vec<&'static str>) {
+    let elsewhere = Elsewhere { keys: top_level, place: "at the top of the file, before the first table" };
+
+    let mut base = Draft::new();
+    let mut section = Section::new(defaults, " in [defaults]".to_owned(), context.problems);
+    for key in ["path", "host", "image", "command", "entrypoint"] {
+        section.refuse(key, "is out of place: each route has its own");
+    }
+    base.read(&mut section, context.base);
+    base.check_mounts(&section);
+    let known = section.finish(&elsewhere);
+
+    let mut routes = Vec::new();
+    let mut addresses = HashMap::new();
+    for (number, table) in (1..).zip(tables) {
+        let Some(keys) = table.get_ref().as_table() else {
+            context.problems.note(table.span(), "`route`: expected a table: write [[route]]".to_owned());
+            continue;
+        };
+        let mut section = Section::new(keys, format!(" in {}", name(keys, number)), context.problems);
+        let mut draft = base.clone();
+        let address = draft.read_own(&mut section, table.span());
+        draft.read(&mut section, context.base);
+        let route = draft.into_route(&section, context);
+        section.finish(&elsewhere);
+        if let Some(address) = address {
+            addresses.entry(address).or_insert_with(Vec::new).push((route.name(), keys["path"].span()));
+        }
+        routes.push(route);
+    }
+    for same in addresses.values() {
+        let line = context.problems.line(&same[0].1);
+        for (name, at) in &same[1..] {
+            context.problems.note(at.clone(), format!("route `{name}` is there twice: first on line {line}"));
+        }
+    }
+    (routes, known)
+}
+
+/// What a message calls a route: as [`Route::name`] does, from the table alone.
+fn name(table: &DeTable<'_>, number: usize) -> String {
+    let text = |key: &str| table.get(key).and_then(|value| value.get_ref().as_str());
+    match text("path") {
+        Some(path) => {
+            format!("route `{}{}`", text("host").unwrap_or_default().escape_debug(), path.escape_debug())
+        }
+        None => format!("route number {number}"),
+    }
+}
+
+// === impl Draft ===
+
+impl Draft {
+    fn new() -> Self {
+        let route = Route::new("", Program::new(""));
+        Self { route, raw: false, content_type: None, pass_env: Vec::new() }
+    }
+
+    /// Reads the keys that only a route has; gives its host and path, where both are in order.
+    fn read_own(
+        &mut self,
+        section: &mut Section<'_>,
+        header: Range<usize>,
+    ) -> Option<(Option<String>, String)> {
+        let image = string("an image such as \"perl:5\"", |text| {
+            (!text.is_empty() && !text.contains(char::is_whitespace)).then(|| text.to_owned())
+        });
+        let path = section.get("path", address::path);
+        self.route.path = path.clone().unwrap_or_default();
+        self.route.host = section.get("host", address::host);
+        section.set(&mut self.route.program.image, "image", image);
+        section.set_list(&mut self.route.program.entrypoint, "entrypoint", any_string);
+        section.set_list(&mut self.route.program.command, "command", any_string);
+        // A route of a kind that comes later has no image; to ask for one would mislead.
+        let required = if section.has("static") { &["path"][..] } else { &["path", "image"] };
+        for key in required.iter().filter(|key| !section.has(key)) {
+            section.lacks(key, header.clone());
+        }
+        let host_in_order = self.route.host.is_some() || !section.has("host");
+        path.filter(|_| host_in_order).map(|path| (self.route.host.clone(), path))
+    }
+
+    /// Reads the keys that `[defaults]` and routes share.
+    fn read(&mut self, section: &mut Section<'_>, base: &Path) {
+        let Self { route, raw, content_type, pass_env } = self;
+        let absolute = || string("an absolute path in the container", absolute_path);
+        let any_bytes = || or_none(size(0, MOST_BYTES));
+
+        section.set(&mut route.document_root, "document_root", absolute());
+        section.set(
+            &mut route.script_filename,
+            "script_filename",
+            string("a path in the container", non_empty),
+        );
+        section.set(&mut route.pass_authorization, "pass_authorization", boolean);
+        section.set_list(&mut route.allow_headers, "allow_headers", header_name);
+        section.set(&mut route.indexed_query, "indexed_query", boolean);
+        section.set(&mut route.debug_errors, "debug_errors", boolean);
+        section.set(raw, "output", word(&[("cgi", false), ("raw", true)]));
+        section.set(content_type, "content_type", string("a type such as \"text/plain\"", media_type));
+        let body = [("spool", RequestBody::Spool), ("stream", RequestBody::Stream)];
+        section.set(&mut route.request_body, "request_body", word(&body));
+
+        let limits = &mut route.limits;
+        section.set(&mut limits.timeout, "timeout", or_none(duration));
+        section.set(&mut limits.idle_timeout, "idle_timeout", or_none(duration));
+        section.set(&mut limits.max_concurrency, "max_concurrency", count::<usize>(1));
+        section.set(&mut limits.queue, "queue", count::<usize>(0));
+        section.set(&mut limits.queue_timeout, "queue_timeout", duration);
+        section.set(&mut limits.max_request_body, "max_request_body", any_bytes());
+        section.set(&mut limits.max_response_body, "max_response_body", any_bytes());
+
+        let program = &mut route.program;
+        section.set(&mut program.working_dir, "working_dir", absolute());
+        program.env.extend(section.entries("env", variable_name, any_string));
+        section.set_list(pass_env, "pass_env", |value| {
+            let name = any_string(value)?;
+            variable_name(&name).map(|()| name)
+        });
+        section.set(&mut program.memory, "memory", or_none(size(LEAST_MEMORY, MOST_BYTES)));
+        section.set(&mut program.cpus, "cpus", or_none(processors));
+        section.set(&mut program.pids, "pids", or_none(count::<u32>(1)));
+        section.set(&mut program.network, "network", string(NETWORK, network));
+        section.set(&mut program.read_only, "read_only", boolean);
+        section.set_list(&mut program.tmpfs, "tmpfs", mount::tmpfs);
+        section.set_list(&mut program.volumes, "volumes", mount::volume(base));
+        section.set(&mut program.user, "user", string("a user such as \"1000:1000\" or \"www-data\"", user));
+        section.set(&mut program.init, "init", boolean);
+        section.set_list(&mut program.cap_add, "cap_add", capability);
+        let policies =
+            [("missing", PullPolicy::Missing), ("always", PullPolicy::Always), ("never", PullPolicy::Never)];
+        section.set(&mut program.pull, "pull", word(&policies));
+
+        for key in ["scripts", "index", "static", "replicas"] {
+            section.later(key);
+        }
+        section.get("isolation", |value| match value.as_str() {
+            Some("fresh") => Ok(()),
+            Some("shared") => Err(LATER.to_owned()),
+            _ => Err("expected \"fresh\"".to_owned()),
+        });
+        section.get("warm", |value| match integer(value) {
+            Some(0) => Ok(()),
+            Some(1..) => Err(LATER.to_owned()),
+            _ => Err("expected 0".to_owned()),
+        });
+    }
+
+    /// The route, once what its keys say together makes sense.
+    fn into_route(self, section: &Section<'_>, context: &Context<'_>) -> Route {
+        self.check_mounts(section);
+        let Self { mut route, raw, content_type, pass_env } = self;
+        if raw {
+            if section.has("request_body") && route.request_body == RequestBody::Spool {
+                section.complain("request_body", "a route with `output = \"raw\"` always streams");
+            }
+            route.request_body = RequestBody::Stream;
+            route.output = Output::Raw { content_type };
+        } else {
+            section.complain("content_type", "only a route with `output = \"raw\"` has one");
+        }
+        for name in pass_env {
+            if let Some(value) = (context.environment)(&name) {
+                route.program.env.entry(name).or_insert(value);
+            }
+        }
+        route
+    }
+
+    /// Notes where a mount hides another, if this section mounts anything.
+    fn check_mounts(&self, section: &Section<'_>) {
+        if let Some(target) = mount::mounted_twice(&self.route.program) {
+            let key = if section.has("volumes") { "volumes" } else { "tmpfs" };
+            section
+                .complain(key, &format!("`{target}` is mounted twice; `volumes` and `tmpfs` share no path"));
+        }
+    }
+}
+
+// === the kinds of string a route has ===
+
+const NETWORK: &str = "\"none\", \"bridge\", \"host\" or the name of a network";
+
+fn network(text: &str) -> Option<Network> {
+    Some(match text {
+        "none" => Network::None,
+        "bridge" => Network::Bridge,
+        "host" => Network::Host,
+        name if mount::is_name(name) => Network::Named(name.to_owned()),
+        _ => return None,
+    })
+}
+
+fn absolute_path(text: &str) -> Option<String> {
+    text.starts_with('/').then(|| text.to_owned())
+}
+
+fn non_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// `user` or `user:group`.
+fn user(text: &str) -> Option<String> {
+    let valid = |name: &str| !name.is_empty() && !name.contains(|c: char| c == ':' || c.is_whitespace());
+    let (user, group) = text.split_once(':').unwrap_or((text, "-"));
+    (valid(user) && valid(group)).then(|| text.to_owned())
+}
+
+fn media_type(text: &str) -> Option<String> {
+    let printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    let (kind, rest) = text.split_once('/')?;
+    (printable && !kind.is_empty() && !rest.is_empty()).then(|| text.to_owned())
+}
+
+/// A header name that would not pass by itself, in lower case.
+///
+/// SECURITY: names of the plain form are refused, so that no list can let `Proxy` through (httpoxy).
+fn header_name(value: &DeValue<'_>) -> Reading<String> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    string("a header name with a character outside A-Z, a-z, 0-9 and -, such as \"X_Api_Key\"", |text| {
+        (text.bytes().all(token) && !text.bytes().all(plain)).then(|| text.to_ascii_lowercase())
+    })(value)
+}
+
+fn variable_name(name: &str) -> Reading<()> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err("expected a variable's name, not empty and without = and NUL".to_owned());
+    }
+    Ok(())
+}

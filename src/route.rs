@@ -1,0 +1,120 @@
+//! A route: a host and a path prefix, and all that is configured for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::Program;
+
+/// What answers the requests below one path prefix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// The host this route is for, in lower case and without a port. Absent: any.
+    pub host: Option<String>,
+    /// The path prefix, which becomes `SCRIPT_NAME`: `""` for the root, else `/` and segments, and no slash at
+    /// the end.
+    pub path: String,
+    /// What runs.
+    pub program: Program,
+    /// How the program's output is read.
+    pub output: Output,
+    /// What happens to a request body whose length is not known beforehand.
+    pub request_body: RequestBody,
+    /// How much, how many and how long.
+    pub limits: Limits,
+    /// What `SCRIPT_FILENAME` says. Absent: the program's own path.
+    pub script_filename: Option<String>,
+    /// What `DOCUMENT_ROOT` says, a path inside the container; with it goes `PATH_TRANSLATED`.
+    pub document_root: Option<String>,
+    /// Whether the program sees the client's `Authorization` header.
+    pub pass_authorization: bool,
+    /// Header names outside `[A-Za-z0-9-]` that are passed all the same.
+    pub allow_headers: Vec<String>,
+    /// Whether a query string without `=` is also passed as command-line arguments (RFC 3875 §4.4).
+    pub indexed_query: bool,
+    /// Whether error pages say what went wrong, with the last lines of standard error.
+    pub debug_errors: bool,
+}
+
+impl Route {
+    /// A route for any host, with the safe defaults.
+    pub fn new(path: impl Into<String>, program: Program) -> Self {
+        let mut path = path.into();
+        path.truncate(path.trim_end_matches('/').len());
+        Self {
+            host: None,
+            path,
+            program,
+            output: Output::Cgi,
+            request_body: RequestBody::Spool,
+            limits: Limits::default(),
+            script_filename: None,
+            document_root: None,
+            pass_authorization: false,
+            allow_headers: Vec::new(),
+            indexed_query: false,
+            debug_errors: false,
+        }
+    }
+
+    /// The route's name in logs and labels: its host, where it has one, and its path.
+    pub fn name(&self) -> Arc<str> {
+        let path = if self.path.is_empty() { "/" } else { &self.path };
+        format!("{}{path}", self.host.as_deref().unwrap_or_default()).into()
+    }
+}
+
+/// How a program's output is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// A header block, a blank line, a body.
+    #[default]
+    Cgi,
+    /// A body and nothing else: the program is a filter from request body to response body.
+    Raw {
+        /// The response's `Content-Type`. Absent: `application/octet-stream`.
+        content_type: Option<String>,
+    },
+}
+
+/// What happens to a request body whose length is not known beforehand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestBody {
+    /// It is taken in whole, so that `CONTENT_LENGTH` is true.
+    #[default]
+    Spool,
+    /// It is handed on as it comes, without `CONTENT_LENGTH`.
+    Stream,
+}
+
+/// How much, how many and how long. `None` is: no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long the whole request may take.
+    pub timeout: Option<Duration>,
+    /// How long there may be no byte either way.
+    pub idle_timeout: Option<Duration>,
+    /// How many programs run at once.
+    pub max_concurrency: usize,
+    /// How many requests may wait for one of those places.
+    pub queue: usize,
+    /// How long a request may wait.
+    pub queue_timeout: Duration,
+    /// How many bytes a request body may have.
+    pub max_request_body: Option<u64>,
+    /// How many bytes a response body may have.
+    pub max_response_body: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timeout: Some(Duration::from_secs(30)),
+            idle_timeout: Some(Duration::from_secs(10)),
+            max_concurrency: 16,
+            queue: 64,
+            queue_timeout: Duration::from_secs(5),
+            max_request_body: Some(16 << 20),
+            max_response_body: None,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Which route answers: the request's host and path decide.
+
+use std::collections::HashMap;
+
+/// Finds a target by host and path prefix.
+#[derive(Clone, Debug)]
+pub struct Router<T> {
+    /// By host, in lower case and without a port.
+    hosts: HashMap<String, Prefixes<T>>,
+    /// For every host that has no match of its own.
+    any: Prefixes<T>,
+}
+
+/// A target, and what the prefix left of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match<'a, T> {
+    /// What stands under the matched prefix.
+    pub target: &'a T,
+    /// What follows the prefix: empty, or `/` and more. `PATH_INFO`.
+    pub path_info: &'a [u8],
+}
+
+/// Prefixes and their targets, the longest first.
+///
+/// A scan and not a map of prefixes: a map would hash the path once for each of its segments, so that a client
+/// could buy work with slashes.
+#[derive(Clone, Debug)]
+struct Prefixes<T>(Vec<(String, T)>);
+
+// === impl Router ===
+
+impl<T> Router<T> {
+    /// A router over `(host, prefix, target)`.
+    ///
+    /// Host and prefix are in the form of [`Route::host`](crate::route::Route::host) and
+    /// [`Route::path`](crate::route::Route::path): a host is in lower case and has no port, and none stands for any
+    /// host; a prefix is `""` or begins with a slash and ends without one. Of two equal entries the first wins.
+    pub fn new(entries: impl IntoIterator<Item = (Option<String>, String, T)>) -> Self {
+        let mut router = Self { hosts: HashMap::new(), any: Prefixes(Vec::new()) };
+        for (host, prefix, target) in entries {
+            let prefixes = match host {
+                Some(host) => router.hosts.entry(host).or_insert_with(|| Prefixes(Vec::new())),
+                None => &mut router.any,
+            };
+            prefixes.0.push((prefix, target));
+        }
+        for prefixes in router.hosts.values_mut().chain([&mut router.any]) {
+            prefixes.0.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        }
+        router
+    }
+
+    /// The target with the longest prefix of `path`, whole segments compared.
+    ///
+    /// Any target of the request's own host goes before those for all hosts, however long their prefixes are.
+    /// `host` is in lower case and has no port; `path` is decoded and has no dot segments.
+    pub fn find<'a>(&'a self, host: &str, path: &'a [u8]) -> Option<Match<'a, T>> {
+        self.hosts.get(host).and_then(|own| own.find(path)).or_else(|| self.any.find(path))
+    }
+}
+
+// === impl Prefixes ===
+
+impl<T> Prefixes<T> {
+    fn find<'a>(&'a self, path: &'a [u8]) -> Option<Match<'a, T>> {
+        self.0.iter().find_map(|(prefix, target)| {
+            let path_info = path.strip_prefix(prefix.as_bytes())?;
+            matches!(path_info.first(), None | Some(b'/')).then_some(Match { target, path_info })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The target and the path info, as text.
+    fn find<'a>(router: &'a Router<&str>, host: &str, path: &'a str) -> Option<(&'a str, &'a str)> {
+        let found = router.find(host, path.as_bytes())?;
+        Some((found.target, std::str::from_utf8(found.path_info).unwrap()))
+    }
+
+    /// Routes written as `/prefix` or `host/prefix`; each is its own target.
+    fn router(routes: &[&'static str]) -> Router<&'static str> {
+        Router::new(routes.iter().map(|&route| {
+            let (host, prefix) = route.split_at(route.find('/').unwrap_or(route.len()));
+            ((!host.is_empty()).then(|| host.to_owned()), prefix.to_owned(), route)
+        }))
+    }
+
+    #[test]
+    fn a_path_equal_to_the_prefix_leaves_no_path_info() {
+        assert_eq!(find(&router(&["/hello"]), "h", "/hello"), Some(("/hello", "")));
+    }
+
+    #[test]
+    fn a_slash_after_the_prefix_is_path_info() {
+        assert_eq!(find(&router(&["/hello"]), "h", "/hello/"), Some(("/hello", "/")));
+    }
+
+    #[test]
+    fn a_prefix_matches_whole_segments_only() {
+        assert_eq!(find(&router(&["/vote"]), "h", "/votes"), None);
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_in_whatever_order_routes_stand() {
+        for routes in [["/a", "/a/b"], ["/a/b", "/a"]] {
+            assert_eq!(find(&router(&routes), "h", "/a/b/c"), Some(("/a/b", "/c")));
+        }
+    }
+
+    #[test]
+    fn a_longer_prefix_that_ends_inside_a_segment_does_not_hide_a_shorter_one() {
+        assert_eq!(find(&router(&["/a", "/a/b"]), "h", "/a/bc"), Some(("/a", "/bc")));
+    }
+
+    #[test]
+    fn the_root_route_matches_everything_and_keeps_the_whole_path() {
+        let router = router(&[""]);
+        assert_eq!(find(&router, "h", "/"), Some(("", "/")));
+        assert_eq!(find(&router, "h", "/x/y"), Some(("", "/x/y")));
+    }
+
+    #[test]
+    fn a_route_of_the_host_wins_over_a_longer_one_for_any_host() {
+        let router = router(&["/a/b", "example.org/a"]);
+        assert_eq!(find(&router, "example.org", "/a/b"), Some(("example.org/a", "/b")));
+    }
+
+    #[test]
+    fn where_the_host_has_no_match_a_route_for_any_host_answers() {
+        let router = router(&["/b", "example.org/a"]);
+        assert_eq!(find(&router, "example.org", "/b"), Some(("/b", "")));
+    }
+
+    #[test]
+    fn a_route_of_another_host_never_answers() {
+        assert_eq!(find(&router(&["example.org/a"]), "example.com", "/a"), None);
+    }
+
+    #[test]
+    fn a_path_need_not_be_utf_8() {
+        let router = router(&["/a"]);
+        assert_eq!(router.find("h", b"/a/\xff").unwrap().path_info, b"/\xff");
+    }
+
+    #[test]
+    fn an_empty_router_finds_nothing() {
+        assert_eq!(find(&router(&[]), "h", "/"), None);
+    }
+}
