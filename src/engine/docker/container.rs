@@ -1,0 +1,307 @@
+//! One container's life, from before its creation until after its removal.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::errors::Error;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    WaitContainerOptionsBuilder,
+};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::io::StreamReader;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Shared, api};
+use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Process, Reaper};
+
+/// How long the attach stream may be silent once the program has ended before it counts as ended too. The
+/// engine closes it itself when it has handled the exit, 15–25 ms later; sometimes it never does (moby#41827).
+const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How many chunks of output wait between the engine's stream and whoever reads it. More would only hide
+/// back-pressure.
+const CHUNKS: usize = 2;
+
+/// How long a reaper waits for a removal that does not succeed. The container's own task goes on trying.
+const REAP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pauses between tries to remove a container: from the first to at most the second.
+const REMOVE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// How long a container whose creation was never confirmed is looked for.
+const DOUBT: Duration = Duration::from_secs(30);
+
+/// Creates a container, starts it, hands out its process through `ready`, and removes it: when the process
+/// is dropped or reaped, when something fails, when nobody waits on `ready` any more.
+pub(super) async fn live(
+    engine: Arc<Shared>,
+    name: String,
+    body: ContainerCreateBody,
+    ready: oneshot::Sender<Result<Process, EngineError>>,
+) {
+    let mut container = Container { engine, name };
+    // Not raced with `ready`: a call that is given up may still take effect.
+    if let Err(failure) = container.create(body).await {
+        _ = ready.send(Err(failure.error));
+        if failure.outcome_unknown {
+            container.remove_if_it_appears().await;
+        }
+        return;
+    }
+    let gone = container.run(ready).await;
+    container.remove().await;
+    drop(gone);
+}
+
+struct Container {
+    engine: Arc<Shared>,
+    /// What the engine knows it by: the name that we gave, then the id that it gave.
+    name: String,
+}
+
+struct CreateFailure {
+    error: EngineError,
+    outcome_unknown: bool,
+}
+
+impl Container {
+    async fn create(&mut self, body: ContainerCreateBody) -> Result<(), CreateFailure> {
+        let image = body.image.clone().unwrap_or_default();
+        let options = || CreateContainerOptionsBuilder::default().name(&self.name).build();
+        let mut result = self.engine.docker.create_container(Some(options()), body.clone()).await;
+        if result.as_ref().is_err_and(is_stale_connection) {
+            // A pooled connection that the engine had closed. The name makes a second try safe: where the first
+            // one did arrive, the engine answers 409 Conflict, and the container is there under our name.
+            result = self.engine.docker.create_container(Some(options()), body).await;
+        }
+        match result {
+            Ok(created) => {
+                for warning in created.warnings {
+                    tracing::debug!(container = self.name, "the engine warns: {}", warning.trim());
+                }
+                self.name = created.id;
+                Ok(())
+            }
+            Err(error) if api::has_status(&error, 409) && error.to_string().contains(&self.name) => Ok(()),
+            Err(error) => {
+                let outcome_unknown = api::is_outcome_unknown(&error);
+                let what = format!("creating a container from image `{image}`");
+                Err(CreateFailure { error: self.engine.failure(error, what).await, outcome_unknown })
+            }
+        }
+    }
+
+    /// Attaches, starts, hands out the process, and returns when the container is to be removed: with what is
+    /// to be dropped after that.
+    async fn run(
+        &self,
+        mut ready: oneshot::Sender<Result<Process, EngineError>>,
+    ) -> Option<oneshot::Sender<()>> {
+        let begun = tokio::select! {
+            begun = self.begin() => begun,
+            () = ready.closed() => return None,
+        };
+        let attached = match begun {
+            Ok(attached) => attached,
+            Err(error) => {
+                _ = ready.send(Err(error));
+                return None;
+            }
+        };
+        let kill = CancellationToken::new();
+        let exited = CancellationToken::new();
+        let (stdout_sender, stdout) = mpsc::channel(CHUNKS);
+        let (stderr_sender, stderr) = mpsc::channel(CHUNKS);
+        let (exit_sender, exit) = oneshot::channel();
+        // Where this task ends, so do these two.
+        let _pump = AbortOnDropHandle::new(tokio::spawn(pump(
+            attached.output,
+            stdout_sender,
+            stderr_sender,
+            exited.clone(),
+        )));
+        let _wait = AbortOnDropHandle::new(tokio::spawn(wait(
+            self.engine.clone(),
+            self.name.clone(),
+            exited.clone(),
+            exit_sender,
+        )));
+        let (gone_sender, gone) = oneshot::channel::<()>();
+        let process = Process {
+            stdin: attached.input,
+            stdout: Box::pin(reader(stdout)),
+            stderr: Box::pin(reader(stderr)),
+            exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost())) }),
+            reaper: Reaper::new(kill.clone().drop_guard(), async move {
+                _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
+            }),
+        };
+        if ready.send(Ok(process)).is_ok() {
+            kill.cancelled().await;
+        }
+        Some(gone_sender)
+    }
+
+    async fn begin(&self) -> Result<AttachContainerResults, EngineError> {
+        let docker = &self.engine.docker;
+        let options =
+            AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).stderr(true);
+        // Before the start, or the first output is lost.
+        let attached = match docker.attach_container(&self.name, Some(options.build())).await {
+            Ok(attached) => attached,
+            Err(error) => return Err(self.engine.failure(error, "attaching to a container").await),
+        };
+        match docker.start_container(&self.name, None).await {
+            Ok(()) => Ok(attached),
+            Err(error) => Err(self.engine.failure(error, "starting a container").await),
+        }
+    }
+
+    /// Removes the container, running or not, with its anonymous volumes. Gone already is as good.
+    async fn try_remove(&self) -> Result<(), Error> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.engine.docker.remove_container(&self.name, Some(options)).await {
+            Err(error) if !api::has_status(&error, 404) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the container, however long that takes.
+    async fn remove(&self) {
+        let (mut pause, longest) = REMOVE_BACKOFF;
+        let mut complained = false;
+        while let Err(error) = self.try_remove().await {
+            // 409: a removal is in progress. It is worth waiting for, not worth a word.
+            if !complained && !api::has_status(&error, 409) {
+                tracing::warn!(container = self.name, %error, "a container cannot be removed yet; trying on");
+                complained = true;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+        if complained {
+            tracing::info!(container = self.name, "the container is removed");
+        }
+    }
+
+    /// Removes a container whose creation was asked for and never confirmed. It may appear late, as an engine
+    /// that was killed comes back and finishes or forgets.
+    async fn remove_if_it_appears(&self) {
+        let deadline = tokio::time::Instant::now() + DOUBT;
+        while tokio::time::Instant::now() < deadline {
+            match self.engine.docker.inspect_container(&self.name, None).await {
+                Ok(_) => return self.remove().await,
+                // It answers, and has had a moment to finish: there is none.
+                Err(error) if api::has_status(&error, 404) => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    return self.remove().await;
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+            }
+        }
+    }
+}
+
+/// Whether a call failed because its connection was closed under it.
+fn is_stale_connection(error: &Error) -> bool {
+    fn closed(error: &(dyn std::error::Error + 'static)) -> bool {
+        error.downcast_ref::<hyper::Error>().is_some_and(|e| e.is_incomplete_message() || e.is_canceled())
+            || error.source().is_some_and(closed)
+    }
+    match error {
+        Error::HyperLegacyError { err } => closed(err),
+        Error::HyperResponseError { err } => closed(err),
+        _ => false,
+    }
+}
+
+fn lost() -> EngineError {
+    EngineError::new(EngineErrorKind::Unreachable, "the engine no longer tells how the program ended")
+}
+
+fn reader(mut chunks: mpsc::Receiver<Bytes>) -> impl tokio::io::AsyncRead + Send {
+    StreamReader::new(futures_util::stream::poll_fn(move |context| {
+        chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<_, io::Error>))
+    }))
+}
+
+type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
+
+/// Takes the engine's one stream apart, until it ends, or stays silent after the program's end.
+///
+/// A closed `stdout` does not end it: standard error is still wanted, and the program must not block.
+async fn pump(
+    mut output: Output,
+    stdout: mpsc::Sender<Bytes>,
+    stderr: mpsc::Sender<Bytes>,
+    exited: CancellationToken,
+) {
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = output.next() => next,
+            () = async { exited.cancelled().await; tokio::time::sleep(DRAIN_DEADLINE).await } => None,
+        };
+        match next {
+            Some(Ok(LogOutput::StdOut { message })) => _ = stdout.send(message).await,
+            Some(Ok(LogOutput::StdErr { message })) => _ = stderr.send(message).await,
+            Some(Ok(LogOutput::StdIn { .. } | LogOutput::Console { .. })) => {}
+            Some(Err(error)) => {
+                tracing::debug!(%error, "the attach stream broke");
+                break;
+            }
+            None => break,
+        }
+    }
+}
+
+/// Waits for the program's end and says how it ended.
+async fn wait(
+    engine: Arc<Shared>,
+    name: String,
+    exited: CancellationToken,
+    exit: oneshot::Sender<Result<ExitStatus, EngineError>>,
+) {
+    let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+    let mut answers = Box::pin(engine.docker.wait_container(&name, Some(options)));
+    let code = match answers.next().await {
+        Some(Ok(answer)) => Ok(answer.status_code),
+        // For bollard a non-zero exit is an error; for us it is an answer.
+        Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(code),
+        Some(Err(error)) => Err(engine.failure(error, "waiting for the program's end").await),
+        None => Err(lost()),
+    };
+    exited.cancel();
+    let status = match code {
+        Ok(code) => Ok(status(&engine, &name, code).await),
+        Err(error) => Err(error),
+    };
+    _ = exit.send(status);
+}
+
+async fn status(engine: &Shared, name: &str, code: i64) -> ExitStatus {
+    const SIGKILL: u8 = 9;
+    match u8::try_from(code) {
+        Ok(code @ 129..=192) => {
+            let signal = code - 128;
+            // Only a kill can be the kernel's for want of memory, and only then is the call worth its time.
+            let out_of_memory = signal == SIGKILL
+                && engine
+                    .docker
+                    .inspect_container(name, None)
+                    .await
+                    .is_ok_and(|c| c.state.and_then(|s| s.oom_killed).unwrap_or(false));
+            ExitStatus::Signalled { signal, out_of_memory }
+        }
+        Ok(code) => ExitStatus::Exited(code),
+        Err(_) => ExitStatus::Exited(u8::MAX),
+    }
+}

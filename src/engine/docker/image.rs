@@ -1,0 +1,227 @@
+//! What images say, and pulling them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bollard::models::CreateImageInfo;
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use docker_credential::DockerCredential;
+use futures_util::StreamExt;
+
+use super::{Shared, api};
+use crate::engine::{EngineError, EngineErrorKind, ImageConfig, Program, PullPolicy};
+
+/// How long an image's configuration is believed. A tag that is moved meanwhile shows this much later.
+const BELIEVED_FOR: Duration = Duration::from_secs(2);
+
+/// How often a pull tells of its progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What is known of each image.
+#[derive(Debug, Default)]
+pub(super) struct Images(Mutex<HashMap<String, Arc<Entry>>>);
+
+#[derive(Debug, Default)]
+struct Entry {
+    known: Mutex<Option<(Instant, ImageConfig)>>,
+    /// Held while the engine is asked or pulls, so that many requests ask once. True once pulled, for
+    /// [`PullPolicy::Always`].
+    asking: tokio::sync::Mutex<bool>,
+}
+
+impl Images {
+    fn entry(&self, image: &str) -> Arc<Entry> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match entries.get(image) {
+            Some(entry) => entry.clone(),
+            None => entries.entry(image.to_owned()).or_default().clone(),
+        }
+    }
+
+    /// What was last heard of an image, however long ago.
+    pub(super) fn recent(&self, image: &str) -> Option<ImageConfig> {
+        let entry = self.entry(image);
+        let known = entry.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().map(|(_, config)| config.clone())
+    }
+
+    /// Asks the engine again at the next use.
+    pub(super) fn forget(&self, image: &str) {
+        *self.entry(image).known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Entry {
+    fn believed(&self) -> Option<ImageConfig> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|(asked, _)| asked.elapsed() < BELIEVED_FOR).map(|(_, config)| config.clone())
+    }
+}
+
+/// An image's configuration, remembered or asked for, the image pulled where the policy says so.
+pub(super) async fn config(engine: &Arc<Shared>, program: &Program) -> Result<ImageConfig, EngineError> {
+    let entry = engine.images.entry(&program.image);
+    if let Some(config) = entry.believed() {
+        return Ok(config);
+    }
+    // A task, so that a caller who goes away does not end the pull that others wait for.
+    let asking = ask(engine.clone(), entry, program.image.clone(), program.pull);
+    engine.containers.spawn(asking).await.unwrap_or_else(|e| {
+        Err(EngineError::new(EngineErrorKind::Refused, "looking up an image failed").because(e))
+    })
+}
+
+async fn ask(
+    engine: Arc<Shared>,
+    entry: Arc<Entry>,
+    image: String,
+    policy: PullPolicy,
+) -> Result<ImageConfig, EngineError> {
+    let mut pulled = entry.asking.lock().await;
+    if let Some(config) = entry.believed() {
+        return Ok(config);
+    }
+    if policy == PullPolicy::Always && !*pulled {
+        pull(&engine, &image).await?;
+        *pulled = true;
+    }
+    let mut found = engine.docker.inspect_image(&image).await;
+    if policy == PullPolicy::Missing && found.as_ref().is_err_and(|e| api::has_status(e, 404)) {
+        pull(&engine, &image).await?;
+        found = engine.docker.inspect_image(&image).await;
+    }
+    let found = match found {
+        Ok(found) => found.config.unwrap_or_default(),
+        Err(error) if api::has_status(&error, 404) => {
+            let hint =
+                if policy == PullPolicy::Never { ", and `pull = \"never\"` forbids pulling it" } else { "" };
+            let what = format!("the engine has no image `{image}`{hint}");
+            return Err(EngineError::new(EngineErrorKind::ImageMissing, what));
+        }
+        Err(error) => return Err(engine.failure(error, format!("looking up image `{image}`")).await),
+    };
+    let config = ImageConfig {
+        entrypoint: found.entrypoint.unwrap_or_default(),
+        command: found.cmd.unwrap_or_default(),
+        working_dir: found.working_dir.unwrap_or_default(),
+        env: found.env.unwrap_or_default(),
+        user: found.user.unwrap_or_default(),
+    };
+    *entry.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), config.clone()));
+    Ok(config)
+}
+
+async fn pull(engine: &Shared, image: &str) -> Result<(), EngineError> {
+    tracing::info!(image, "pulling image");
+    let began = Instant::now();
+    // Without a tag the engine would pull every one there is.
+    let tagged = if has_tag_or_digest(image) { image.to_owned() } else { format!("{image}:latest") };
+    let options = CreateImageOptionsBuilder::default().from_image(&tagged).build();
+    let credentials = credentials(registry(image)).await;
+    let mut steps = Box::pin(engine.docker.create_image(Some(options), None, credentials));
+    let mut progress = Progress::default();
+    let mut told = Instant::now();
+    while let Some(step) = steps.next().await {
+        match step {
+            Ok(step) => progress.note(step),
+            Err(error) => {
+                let error = engine.failure(error, format!("image `{image}` cannot be pulled")).await;
+                if error.is_unreachable() {
+                    return Err(error);
+                }
+                let missing = EngineError::new(EngineErrorKind::ImageMissing, error.to_string());
+                return Err(match std::error::Error::source(&error) {
+                    Some(source) => missing.because(source.to_string()),
+                    None => missing,
+                });
+            }
+        }
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            told = Instant::now();
+            tracing::info!(image, "pulling image: {progress}");
+        }
+    }
+    tracing::info!(image, seconds = began.elapsed().as_secs_f32(), "pulled image");
+    Ok(())
+}
+
+/// Layers that a pull has told of.
+#[derive(Default)]
+struct Progress(HashMap<String, (i64, i64, bool)>);
+
+impl Progress {
+    fn note(&mut self, step: CreateImageInfo) {
+        let (Some(layer), Some(status)) = (step.id, step.status) else { return };
+        let (current, total, done) = self.0.entry(layer).or_default();
+        if let (true, Some(detail)) = (status == "Downloading", step.progress_detail) {
+            *current = detail.current.unwrap_or(*current);
+            *total = detail.total.unwrap_or(*total);
+        }
+        if matches!(status.as_str(), "Download complete" | "Pull complete" | "Already exists") {
+            *current = *total;
+            *done = true;
+        }
+    }
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mebibytes = |bytes: i64| bytes / (1 << 20);
+        let (current, total) = self.0.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+        let done = self.0.values().filter(|layer| layer.2).count();
+        let layers = self.0.len();
+        write!(f, "{done} of {layers} layers, {} of {} MiB", mebibytes(current), mebibytes(total))
+    }
+}
+
+fn has_tag_or_digest(image: &str) -> bool {
+    let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
+    name.contains([':', '@'])
+}
+
+/// The registry that an image's reference names, as the client's `config.json` spells it.
+fn registry(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "https://index.docker.io/v1/",
+    }
+}
+
+/// What `docker login` has left for a registry.
+async fn credentials(registry: &str) -> Option<bollard::auth::DockerCredentials> {
+    let registry = registry.to_owned();
+    // Credential helpers are programs: asking one blocks.
+    let found =
+        tokio::task::spawn_blocking(move || docker_credential::get_credential(&registry)).await.ok()?;
+    Some(match found.ok()? {
+        DockerCredential::UsernamePassword(username, password) => bollard::auth::DockerCredentials {
+            username: Some(username),
+            password: Some(password),
+            ..Default::default()
+        },
+        DockerCredential::IdentityToken(token) => {
+            bollard::auth::DockerCredentials { identitytoken: Some(token), ..Default::default() }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_without_tag_is_recognised_behind_a_registrys_port() {
+        assert!(!has_tag_or_digest("localhost:5000/hello"));
+        assert!(has_tag_or_digest("localhost:5000/hello:1"));
+        assert!(has_tag_or_digest("hello@sha256:00"));
+    }
+
+    #[test]
+    fn an_image_names_its_registry() {
+        assert_eq!(registry("perl:5"), "https://index.docker.io/v1/");
+        assert_eq!(registry("dcgi/hello"), "https://index.docker.io/v1/");
+        assert_eq!(registry("ghcr.io/a/b"), "ghcr.io");
+        assert_eq!(registry("localhost:5000/hello"), "localhost:5000");
+    }
+}

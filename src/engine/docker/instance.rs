@@ -1,0 +1,159 @@
+//! Which dcgi a container belongs to, and whether that one still lives.
+//!
+//! Every container carries its maker's identity as the label `dcgi.instance`: the machine's boot, the PID
+//! namespace, the process id and the process's start time. A dcgi on the same boot and in the same PID
+//! namespace can tell from `/proc` whether that very process still runs. From anywhere else it cannot, and
+//! then only the label `dcgi.expires` says when a container is nobody's any more.
+
+use std::fs;
+
+/// The label that says who made a container.
+pub(super) const INSTANCE: &str = "dcgi.instance";
+/// The label that says for which route.
+pub(super) const ROUTE: &str = "dcgi.route";
+/// The label that says for which request.
+pub(super) const REQUEST: &str = "dcgi.request";
+/// The label that says when the container's request must have ended, in seconds since 1970.
+pub(super) const EXPIRES: &str = "dcgi.expires";
+
+/// The identity of a process that makes containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Instance {
+    /// The kernel's boot id, shortened.
+    boot: String,
+    /// The PID namespace's inode number.
+    namespace: String,
+    /// The process id in that namespace.
+    pid: u32,
+    /// When the process started, in clock ticks since the boot: process ids come round again.
+    start: u64,
+}
+
+/// Whether an instance still runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Liveness {
+    Alive,
+    Dead,
+    /// It is on another machine, or in another PID namespace.
+    Unknown,
+}
+
+impl Instance {
+    pub(super) fn current() -> Self {
+        let pid = std::process::id();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let namespace = fs::read_link("/proc/self/ns/pid")
+            .map(|link| link.to_string_lossy().chars().filter(char::is_ascii_digit).collect())
+            .unwrap_or_default();
+        Self {
+            boot: boot.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
+            namespace,
+            pid,
+            start: start_time(pid).unwrap_or_default(),
+        }
+    }
+
+    /// The value of the label.
+    pub(super) fn label(&self) -> String {
+        format!("{}.{}.{}.{}", self.boot, self.namespace, self.pid, self.start)
+    }
+
+    /// Reads a label's value back.
+    pub(super) fn parse(label: &str) -> Option<Self> {
+        let mut parts = label.split('.');
+        let instance = Self {
+            boot: parts.next()?.to_owned(),
+            namespace: parts.next()?.to_owned(),
+            pid: parts.next()?.parse().ok()?,
+            start: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(instance)
+    }
+
+    /// A name for a container of this instance.
+    pub(super) fn container_name(&self, request_id: &str) -> String {
+        format!("dcgi-{}-{request_id}", self.pid)
+    }
+
+    /// What this process can tell of another instance.
+    pub(super) fn liveness_of(&self, other: &Self) -> Liveness {
+        if other == self {
+            Liveness::Alive
+        } else if self.boot.is_empty() || other.boot != self.boot || other.namespace != self.namespace {
+            Liveness::Unknown
+        } else if start_time(other.pid) == Some(other.start) {
+            Liveness::Alive
+        } else {
+            Liveness::Dead
+        }
+    }
+}
+
+/// When a process started, in clock ticks since the boot: field 22 of `/proc/PID/stat`, see proc(5). Absent
+/// for a zombie, which will do nothing any more.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name, field 2, may itself hold spaces and parentheses.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_reads_back_as_the_instance_that_wrote_it() {
+        let own = Instance::current();
+        assert_eq!(Instance::parse(&own.label()), Some(own));
+    }
+
+    #[test]
+    fn this_process_is_alive() {
+        let own = Instance::current();
+        let seen = Instance { pid: own.pid, ..own.clone() };
+        assert_eq!(own.liveness_of(&seen), Liveness::Alive);
+    }
+
+    #[test]
+    fn a_parent_process_is_alive() {
+        let own = Instance::current();
+        let parent = std::os::unix::process::parent_id();
+        let parent = Instance { pid: parent, start: start_time(parent).unwrap(), ..own.clone() };
+        assert_eq!(own.liveness_of(&parent), Liveness::Alive);
+    }
+
+    #[test]
+    fn a_process_id_that_came_round_again_is_dead() {
+        let own = Instance::current();
+        let earlier = Instance { start: own.start.wrapping_sub(1), ..own.clone() };
+        assert_eq!(own.liveness_of(&earlier), Liveness::Dead);
+    }
+
+    #[test]
+    fn an_ended_process_is_dead_even_before_it_is_reaped() {
+        let own = Instance::current();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let start = start_time(child.id()).unwrap();
+        let other = Instance { pid: child.id(), start, ..own.clone() };
+        assert_eq!(own.liveness_of(&other), Liveness::Alive);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(own.liveness_of(&other), Liveness::Dead);
+    }
+
+    #[test]
+    fn of_another_boot_nothing_is_known() {
+        let own = Instance::current();
+        let other = Instance { boot: "0123456789ab".into(), ..own.clone() };
+        assert_eq!(own.liveness_of(&other), Liveness::Unknown);
+    }
+
+    #[test]
+    fn a_label_of_another_form_is_no_instance() {
+        for label in ["", "x", "a.b.c.d", "a.1.2.3.4", "a.1.2"] {
+            assert_eq!(Instance::parse(label), None, "{label}");
+        }
+    }
+}

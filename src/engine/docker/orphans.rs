@@ -1,0 +1,141 @@
+//! Removing what dead instances left behind.
+
+use std::collections::HashMap;
+use std::sync::Weak;
+use std::time::{Duration, SystemTime};
+
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
+use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use futures_util::StreamExt;
+
+use super::instance::{self, Instance, Liveness};
+use super::{Shared, api};
+use crate::engine::EngineError;
+
+/// How many removals are asked for at once: each keeps the engine's disk busy.
+const AT_ONCE: usize = 8;
+
+/// For how long a stopped container of an instance that cannot be asked is left alone. Between the end of its
+/// program and its removal lie milliseconds.
+const STOPPED_FOR: Duration = Duration::from_secs(600);
+
+/// Sweeps again and again, for as long as the engine is in use.
+pub(super) async fn sweep_regularly(engine: Weak<Shared>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(engine) = engine.upgrade() else { return };
+        if let Err(error) = sweep(&engine).await {
+            tracing::debug!(%error, "looking for abandoned containers failed");
+        }
+    }
+}
+
+/// Removes every container of an instance that is dead, and every one that has outlived its own deadline
+/// where nobody can say. Containers of another dcgi that is alive are never touched.
+///
+/// # Errors
+/// Where the engine does not list its containers. A removal that fails is logged and left to the next sweep.
+pub(super) async fn sweep(engine: &Shared) -> Result<(), EngineError> {
+    let filters = HashMap::from([("label".to_owned(), vec![instance::INSTANCE.to_owned()])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let containers = match engine.docker.list_containers(Some(options)).await {
+        Ok(containers) => containers,
+        Err(error) => return Err(engine.failure(error, "listing containers").await),
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let abandoned: Vec<_> = containers
+        .iter()
+        .filter(|container| is_abandoned(&engine.instance, container, now))
+        .filter_map(|container| container.id.as_deref())
+        .collect();
+    if abandoned.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(count = abandoned.len(), "removing containers of dcgi instances that are gone");
+    futures_util::stream::iter(abandoned)
+        .for_each_concurrent(AT_ONCE, |id| async move {
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            match engine.docker.remove_container(id, Some(options)).await {
+                // Gone, or going: another instance that starts now may be sweeping too.
+                Err(error) if !api::has_status(&error, 404) && !api::has_status(&error, 409) => {
+                    tracing::warn!(container = id, %error, "an abandoned container cannot be removed");
+                }
+                _ => {}
+            }
+        })
+        .await;
+    Ok(())
+}
+
+fn is_abandoned(own: &Instance, container: &ContainerSummary, now: u64) -> bool {
+    let Some(labels) = &container.labels else { return false };
+    let Some(maker) = labels.get(instance::INSTANCE).and_then(|label| Instance::parse(label)) else {
+        return false;
+    };
+    match own.liveness_of(&maker) {
+        Liveness::Alive => false,
+        Liveness::Dead => true,
+        Liveness::Unknown => {
+            let expired = labels
+                .get(instance::EXPIRES)
+                .and_then(|expires| expires.parse::<u64>().ok())
+                .is_some_and(|expires| expires < now);
+            let created = container.created.and_then(|created| u64::try_from(created).ok()).unwrap_or(now);
+            let stopped = matches!(container.state, Some(State::CREATED | State::EXITED | State::DEAD));
+            expired || (stopped && created + STOPPED_FOR.as_secs() < now)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 2_000_000_000;
+
+    fn container(maker: &Instance, expires: Option<u64>, state: State, age: u64) -> ContainerSummary {
+        let mut labels = HashMap::from([(instance::INSTANCE.to_owned(), maker.label())]);
+        if let Some(expires) = expires {
+            labels.insert(instance::EXPIRES.to_owned(), expires.to_string());
+        }
+        ContainerSummary {
+            labels: Some(labels),
+            state: Some(state),
+            created: Some((NOW - age) as i64),
+            ..Default::default()
+        }
+    }
+
+    fn elsewhere() -> Instance {
+        Instance::parse("0123456789ab.1.2.3").unwrap()
+    }
+
+    #[test]
+    fn an_own_container_is_never_abandoned() {
+        let own = Instance::current();
+        assert!(!is_abandoned(&own, &container(&own, Some(1), State::EXITED, NOW / 2), NOW));
+    }
+
+    #[test]
+    fn a_container_of_an_unknown_instance_is_left_until_its_deadline() {
+        let own = Instance::current();
+        assert!(!is_abandoned(&own, &container(&elsewhere(), Some(NOW + 1), State::RUNNING, 5), NOW));
+        assert!(is_abandoned(&own, &container(&elsewhere(), Some(NOW - 1), State::RUNNING, 5), NOW));
+    }
+
+    #[test]
+    fn a_container_without_deadline_is_left_for_as_long_as_it_runs() {
+        let own = Instance::current();
+        assert!(!is_abandoned(&own, &container(&elsewhere(), None, State::RUNNING, 1_000_000), NOW));
+        assert!(!is_abandoned(&own, &container(&elsewhere(), None, State::EXITED, 5), NOW));
+        assert!(is_abandoned(&own, &container(&elsewhere(), None, State::EXITED, 601), NOW));
+    }
+
+    #[test]
+    fn a_foreign_label_is_not_ours_to_judge() {
+        let own = Instance::current();
+        let mut foreign = container(&own, Some(1), State::EXITED, 1_000_000);
+        foreign.labels = Some(HashMap::from([(instance::INSTANCE.to_owned(), "something else".to_owned())]));
+        assert!(!is_abandoned(&own, &foreign, NOW));
+    }
+}

@@ -1,0 +1,115 @@
+//! Where programs run.
+//!
+//! An [`Engine`] begins a [`Program`] for one [`Invocation`] and gives a [`Process`]: standard input,
+//! output and error, an exit status, and an end that always comes. Engines know nothing of HTTP; what a
+//! request means is settled before it reaches them.
+//!
+//! The trait is small on purpose. An engine that makes containers itself and one that asks a scheduler for
+//! them differ in everything but these four calls.
+
+mod error;
+mod process;
+mod program;
+
+pub mod docker;
+
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::BoxFuture;
+
+pub use error::{EngineError, EngineErrorKind};
+pub use process::{ExitStatus, Process, Reaper};
+pub use program::{Network, Program, PullPolicy, Volume};
+
+/// A place where programs run.
+///
+/// Object safe: a server holds one `Arc<dyn Engine>` and does not care which.
+pub trait Engine: Debug + Send + Sync + 'static {
+    /// The engine's name as the configuration spells it, such as `docker`.
+    fn name(&self) -> &'static str;
+
+    /// Finds out what an image says of the program in it, pulling the image where the program's
+    /// [`PullPolicy`] allows that.
+    ///
+    /// Cheap enough to be asked once a request: engines remember the answer for a short while.
+    ///
+    /// # Errors
+    /// [`EngineErrorKind::ImageMissing`] where the image is not there and may not or cannot be pulled,
+    /// [`EngineErrorKind::Unreachable`] where the engine does not answer.
+    ///
+    /// # Cancel safety
+    /// Cancel safe. A pull that has begun goes on for the next caller.
+    fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>>;
+
+    /// Begins to run a program.
+    ///
+    /// # Errors
+    /// Where the engine cannot be reached, refuses the options, or cannot execute the program. Nothing is
+    /// left behind then.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: where the returned future is dropped, whatever was already made for it is removed.
+    fn start<'a>(
+        &'a self,
+        program: &'a Program,
+        invocation: Invocation,
+    ) -> BoxFuture<'a, Result<Process, EngineError>>;
+
+    /// What [`start`](Engine::start) would ask for, as JSON that an operator can read. Runs nothing.
+    fn describe(&self, program: &Program, invocation: &Invocation) -> serde_json::Value;
+
+    /// Waits until everything that this engine still has to clear away is gone.
+    ///
+    /// Call it once no process is in use any more. It does not return before the last container is removed or
+    /// the engine stays unreachable; bound it with a timeout of your own.
+    fn drained(&self) -> BoxFuture<'_, ()>;
+}
+
+/// One use of a program: what differs from request to request.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The route's name, for labels and logs.
+    pub route: Arc<str>,
+    /// The request's id: unique among everything this process starts.
+    pub request_id: Arc<str>,
+    /// Variables that win over the program's own and the image's.
+    pub env: Vec<(String, OsString)>,
+    /// Further command-line arguments, behind the program's own.
+    pub args: Vec<String>,
+    /// The working directory, where it is not the image's.
+    pub working_dir: Option<String>,
+    /// When this run must have ended, whoever started it. After that anyone may clear it away.
+    pub expires: Option<SystemTime>,
+}
+
+/// What an image says of the program in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// The image's own `ENTRYPOINT`.
+    pub entrypoint: Vec<String>,
+    /// The image's own `CMD`.
+    pub command: Vec<String>,
+    /// The image's own `WORKDIR`; empty where it has none.
+    pub working_dir: String,
+    /// The image's own `ENV`, as `NAME=value`.
+    pub env: Vec<String>,
+    /// The image's own `USER`; empty where it has none.
+    pub user: String,
+}
+
+impl ImageConfig {
+    /// The whole command line of a program in this image, as `docker run` would put it together: an
+    /// entrypoint of the program's own drops the image's command.
+    pub fn command_line(&self, program: &Program) -> Vec<String> {
+        let entrypoint = program.entrypoint.as_ref().unwrap_or(&self.entrypoint);
+        let command = match (&program.command, &program.entrypoint) {
+            (Some(command), _) => command.as_slice(),
+            (None, Some(_)) => &[],
+            (None, None) => self.command.as_slice(),
+        };
+        entrypoint.iter().chain(command).cloned().collect()
+    }
+}

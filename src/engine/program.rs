@@ -1,0 +1,129 @@
+//! What a route runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// An image, the command in it, and what it may use: everything about a run that no request changes.
+///
+/// [`Program::new`] gives the safe defaults: no network, a read-only root with a `/tmp` in memory, no
+/// capabilities, and limits on memory, processors and processes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    /// The image's reference, such as `dcgi/hello` or `perl:5`.
+    pub image: String,
+    /// Replaces the image's `ENTRYPOINT` and drops its `CMD`.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's `CMD`.
+    pub command: Option<Vec<String>>,
+    /// The working directory. Absent: the image's, else the directory that holds the program.
+    pub working_dir: Option<String>,
+    /// Variables beside the image's own.
+    pub env: BTreeMap<String, String>,
+    /// Memory limit in bytes, swap included. Absent: none.
+    pub memory: Option<u64>,
+    /// Processors, in whole ones: `0.5` is half a core. Absent: no limit.
+    pub cpus: Option<f64>,
+    /// How many processes and threads may exist at once. Absent: no limit.
+    pub pids: Option<u32>,
+    /// What the program can reach.
+    pub network: Network,
+    /// Whether the root file system refuses writes.
+    pub read_only: bool,
+    /// File systems in memory, in the form of `docker run --tmpfs`: a path, maybe `:options`.
+    pub tmpfs: Vec<String>,
+    /// Host directories and named volumes mounted into the container.
+    pub volumes: Vec<Volume>,
+    /// `user[:group]`, by name or number. Absent: the image's.
+    pub user: Option<String>,
+    /// Whether a small init is process 1 and the program its child.
+    pub init: bool,
+    /// Capabilities to keep, such as `NET_BIND_SERVICE`. All others are dropped.
+    pub cap_add: Vec<String>,
+    /// When to pull the image.
+    pub pull: PullPolicy,
+}
+
+impl Program {
+    /// A program with the safe defaults.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self {
+            image: image.into(),
+            entrypoint: None,
+            command: None,
+            working_dir: None,
+            env: BTreeMap::new(),
+            memory: Some(256 << 20),
+            cpus: Some(1.0),
+            pids: Some(128),
+            network: Network::None,
+            read_only: true,
+            tmpfs: vec!["/tmp".to_owned()],
+            volumes: Vec::new(),
+            user: None,
+            init: true,
+            cap_add: Vec::new(),
+            pull: PullPolicy::Missing,
+        }
+    }
+}
+
+/// What a program can reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// Nothing but its own loopback.
+    #[default]
+    None,
+    /// The engine's default bridge.
+    Bridge,
+    /// The host's own network: no isolation.
+    Host,
+    /// A network of the engine, by name.
+    Named(String),
+}
+
+impl Network {
+    /// The word for it in the configuration and in the engine's API.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::None => "none",
+            Self::Bridge => "bridge",
+            Self::Host => "host",
+            Self::Named(name) => name,
+        }
+    }
+}
+
+/// When to pull an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// When the engine does not have it.
+    #[default]
+    Missing,
+    /// When the route is first used, even where the engine has one already.
+    Always,
+    /// Never: an image that is not there is an error.
+    Never,
+}
+
+/// Something of the host's, or of the engine's, that a container sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Volume {
+    /// A file or directory of the machine that the engine runs on.
+    Bind {
+        /// Absolute, on the engine's machine.
+        source: PathBuf,
+        /// Absolute, inside the container.
+        target: String,
+        /// Whether writes are refused.
+        read_only: bool,
+    },
+    /// A volume that the engine keeps under a name.
+    Named {
+        /// The volume's name.
+        name: String,
+        /// Absolute, inside the container.
+        target: String,
+        /// Whether writes are refused.
+        read_only: bool,
+    },
+}
