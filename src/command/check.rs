@@ -1,0 +1,56 @@
+//! `dcgi check`
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use bytesize::ByteSize;
+use clap::Args;
+use comfy_table::Table;
+use dcgi::route::{Output, Route};
+
+use super::ConfigFile;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let config = options.file.load()?;
+    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+    println!("listen  {}", listen.join(", "));
+    println!("engine  {}\n", config.engine);
+    println!("{}", table(&config.routes));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(routes: &[Route]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["ROUTE", "IMAGE", "COMMAND", "OUTPUT", "NETWORK", "MEMORY", "TIMEOUT", "AT ONCE"]);
+    for route in routes {
+        let program = &route.program;
+        let command = program.entrypoint.iter().chain(&program.command).flatten();
+        let command: Vec<_> = command.map(String::as_str).collect();
+        table.add_row([
+            route.name().to_string(),
+            program.image.clone(),
+            if command.is_empty() { "(the image's)".to_owned() } else { command.join(" ") },
+            match &route.output {
+                Output::Cgi => "cgi".to_owned(),
+                Output::Raw { .. } => "raw".to_owned(),
+            },
+            program.network.as_str().to_owned(),
+            or_none(program.memory.map(ByteSize::b)),
+            or_none(route.limits.timeout.map(humantime::format_duration)),
+            route.limits.max_concurrency.to_string(),
+        ]);
+    }
+    table
+}
+
+/// A limit, or the word for none.
+pub(super) fn or_none(limit: Option<impl Display>) -> String {
+    limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
+}

@@ -1,0 +1,60 @@
+//! `dcgi inspect`
+
+use std::process::ExitCode;
+
+use bytesize::ByteSize;
+use clap::Args;
+use dcgi::Handler;
+use http::Method;
+
+use super::check::or_none;
+use super::{ConfigFile, engine, url};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// A path such as /hello/x?y, or http://host/path where routes have hosts
+    url: String,
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The request's method
+    #[arg(short = 'X', long, default_value = "GET")]
+    method: Method,
+}
+
+pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let config = options.file.load()?;
+    let (head, ()) = url::request(&options.url)?.method(options.method).body(())?.into_parts();
+    let engine = engine::connect(config.engine).await?;
+    let engine_name = engine.name();
+    let handler = Handler::builder(engine).routes(config.routes).build();
+    let found = handler.inspect(&head).await?;
+    let (route, limits) = (&found.route, &found.route.limits);
+
+    println!("route      {}", route.name());
+    println!("engine     {engine_name}");
+    println!("image      {}", route.program.image);
+    let mut command = found.image.command_line(&route.program);
+    command.extend(found.invocation.args.iter().cloned());
+    println!("command    {}", command.join(" "));
+    let folder = found.invocation.working_dir.as_deref().unwrap_or(&found.image.working_dir);
+    println!("directory  {}", if folder.is_empty() { "/" } else { folder });
+    println!("limits     timeout {}", or_none(limits.timeout.map(humantime::format_duration)));
+    println!("           idle_timeout {}", or_none(limits.idle_timeout.map(humantime::format_duration)));
+    println!("           max_concurrency {}, queue {}", limits.max_concurrency, limits.queue);
+    println!("           max_request_body {}", or_none(limits.max_request_body.map(ByteSize::b)));
+    println!("           max_response_body {}", or_none(limits.max_response_body.map(ByteSize::b)));
+    println!("           memory {}", or_none(route.program.memory.map(ByteSize::b)));
+    println!("           cpus {}, pids {}", or_none(route.program.cpus), or_none(route.program.pids));
+    println!("\nenvironment, over the image's own");
+    for (name, value) in &route.program.env {
+        if !found.invocation.env.iter().any(|(computed, _)| computed == name) {
+            println!("  {name}={value}");
+        }
+    }
+    for (name, value) in &found.invocation.env {
+        println!("  {name}={}", value.display());
+    }
+    println!("\ncontainer, as the engine would be asked for it");
+    println!("{}", serde_json::to_string_pretty(&found.container)?);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,86 @@
+//! The command line: one file a subcommand.
+
+mod check;
+mod engine;
+mod inspect;
+mod invoke;
+mod logging;
+mod run;
+mod serve;
+mod url;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Serve HTTP from containers by CGI: any CGI program, from any image, in a fresh container for each request.
+#[derive(Debug, Parser)]
+#[command(name = "dcgi", version, max_term_width = 100)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    logging: logging::Options,
+    #[command(subcommand)]
+    subcommand: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Serve the routes of a configuration file
+    Serve(serve::Options),
+    /// Serve one image at /
+    Run(run::Options),
+    /// Validate a configuration file and print its routes as a table
+    Check(check::Options),
+    /// Show what a request would run: environment, container, limits. Runs nothing
+    Inspect(inspect::Options),
+    /// Run one request through a route, without a server
+    Invoke(invoke::Options),
+}
+
+/// The configuration file.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(short, long = "config", value_name = "FILE", default_value = "dcgi.toml")]
+    config: PathBuf,
+}
+
+impl ConfigFile {
+    fn load(&self) -> anyhow::Result<dcgi::config::Config> {
+        Ok(dcgi::config::Config::load(&self.config)?)
+    }
+}
+
+/// Runs a command to its end: 0 when it did what it should, 1 when not. (clap exits with 2 where the command
+/// line itself is wrong.)
+pub(crate) fn run(command: Command) -> ExitCode {
+    logging::start(&command.logging);
+    let result = match command.subcommand {
+        Subcommands::Check(options) => check::run(&options),
+        Subcommands::Serve(options) => block_on(serve::run(options)),
+        Subcommands::Run(options) => block_on(run::run(options)),
+        Subcommands::Inspect(options) => block_on(inspect::run(options)),
+        Subcommands::Invoke(options) => block_on(invoke::run(options)),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("dcgi: {}", describe(&error));
+        ExitCode::FAILURE
+    })
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+/// An error with all that lies below it. Many wrappers repeat what they wrap: that is said once.
+fn describe(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut text, level| {
+        if text.is_empty() {
+            text = level;
+        } else if !text.contains(&level) {
+            text = format!("{text}: {level}");
+        }
+        text
+    })
+}

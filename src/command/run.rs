@@ -1,0 +1,70 @@
+//! `dcgi run`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use dcgi::config::{Config, EngineChoice, Listen, ServerLimits};
+use dcgi::engine::{Network, Program};
+use dcgi::route::{Output, RequestBody, Route};
+
+use super::serve::{self, Grace};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The image to serve
+    image: String,
+    /// Where to listen: an address with a port, or unix:/path
+    #[arg(short, long, value_name = "ADDR", default_value_t)]
+    listen: Listen,
+    /// A variable for the program
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// What the program can reach: none, bridge, host, or a network's name
+    #[arg(long, default_value = "none")]
+    network: String,
+    /// The program is a filter: the request body is its input, its output the response body
+    #[arg(long)]
+    raw: bool,
+    /// The response's Content-Type with --raw
+    #[arg(long, value_name = "TYPE", requires = "raw")]
+    content_type: Option<String>,
+    #[command(flatten)]
+    grace: Grace,
+    /// Replaces the image's command
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let mut program = Program::new(options.image);
+    program.env = options.env.into_iter().collect();
+    program.command = (!options.command.is_empty()).then_some(options.command);
+    program.network = match options.network.as_str() {
+        "none" => Network::None,
+        "bridge" => Network::Bridge,
+        "host" => Network::Host,
+        _ => Network::Named(options.network),
+    };
+    let mut route = Route::new("/", program);
+    // Whoever starts a single image by hand wants to see what is wrong with it.
+    route.debug_errors = true;
+    if options.raw {
+        route.output = Output::Raw { content_type: options.content_type };
+        route.request_body = RequestBody::Stream;
+    }
+    let config = Config {
+        listen: vec![options.listen],
+        engine: EngineChoice::Auto,
+        trusted_proxies: Vec::new(),
+        server: ServerLimits::default(),
+        routes: vec![route],
+    };
+    serve::serve(config, options.grace).await
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,101 @@
+//! `dcgi serve`, and what `dcgi run` shares with it.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use dcgi::Handler;
+use dcgi::config::Config;
+use dcgi::engine::Engine;
+use dcgi::route::Route;
+use dcgi::server::Server;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{ConfigFile, engine};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    grace: Grace,
+}
+
+/// How long a shutdown waits.
+#[derive(Debug, Args)]
+pub(super) struct Grace {
+    /// How long requests that run may go on after SIGTERM or SIGINT
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    grace: Duration,
+}
+
+pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    serve(options.file.load()?, options.grace).await
+}
+
+/// Serves a configuration until a signal ends it.
+pub(super) async fn serve(config: Config, grace: Grace) -> anyhow::Result<ExitCode> {
+    // Before anything can run that a signal would leave behind.
+    let shutdown = shutdown()?;
+    let engine = engine::connect(config.engine).await?;
+    // Containers may take as long as they like; sockets are looked at first, for an error to show at once.
+    let server = Server::bind(&config.listen, config.server).await?;
+    let urls = server.urls();
+    if urls.is_empty() {
+        bail!("nothing to listen on: `listen` is empty, and systemd has passed on no socket");
+    }
+    tokio::spawn(fetch_images(engine.clone(), config.routes.clone()));
+    let handler =
+        Handler::builder(engine).routes(config.routes).trusted_proxies(config.trusted_proxies).build();
+    for url in urls {
+        println!("dcgi listens on {url}");
+    }
+    _ = sd_notify::notify(&[NotifyState::Ready]);
+    server.serve(handler, grace.grace, shutdown).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Looks up every route's image, pulling those that are missing, so that the first request need not. What fails
+/// here is not the end: the image may come, and each request tries again.
+async fn fetch_images(engine: Arc<dyn Engine>, routes: Vec<Route>) {
+    for route in routes {
+        if let Err(error) = engine.image(&route.program).await {
+            let error = super::describe(&error.into());
+            tracing::error!(route = &*route.name(), "the route cannot be served now: {error}");
+        }
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT. The second ends the process at once.
+fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!(
+                "SIGHUP does nothing in this version: restart dcgi to read its configuration again"
+            );
+        }
+    });
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        _ = sd_notify::notify(&[NotifyState::Stopping]);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!(
+                "a second signal: ending at once; containers that still run go with the next start"
+            );
+            std::process::exit(1);
+        });
+    })
+}

@@ -1,0 +1,142 @@
+//! The response body, and the receiving end of a program's output.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::sync::mpsc;
+use tokio_util::sync::DropGuard;
+
+use super::access_log::Record;
+
+/// The body of a [`Handler`](super::Handler)'s response.
+///
+/// It streams what the program prints as it comes. Where the program cannot finish its answer, reading
+/// yields an error, and a server must then abort the connection: a cut answer must not look whole. Dropping a
+/// body before its end kills the program.
+#[derive(Debug, Default)]
+pub struct Body {
+    content: Content,
+    /// Written when the body is dropped, with what became of it.
+    record: Option<Box<Record>>,
+}
+
+#[derive(Debug, Default)]
+enum Content {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Program(Output),
+}
+
+/// A program's output on its way to the client.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// Filled by the request's exchange.
+    chunks: mpsc::Receiver<Chunk>,
+    /// How many bytes are still to come, where the program has said.
+    remaining: Option<u64>,
+    /// Tells the exchange that nobody reads any more.
+    _abandoned: DropGuard,
+}
+
+/// What the exchange sends. A channel that closes without [`Chunk::End`] is an answer that was cut.
+#[derive(Debug)]
+pub(super) enum Chunk {
+    Bytes(Bytes),
+    End,
+}
+
+/// The program did not finish its answer. Why is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerCut(());
+
+impl fmt::Display for AnswerCut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the program did not finish its answer")
+    }
+}
+
+impl std::error::Error for AnswerCut {}
+
+impl Body {
+    /// A body that is at hand.
+    pub(super) fn full(bytes: impl Into<Bytes>) -> Self {
+        Self { content: Content::Full(bytes.into()), record: None }
+    }
+
+    /// A body that a program prints.
+    pub(super) fn program(chunks: mpsc::Receiver<Chunk>, length: Option<u64>, abandoned: DropGuard) -> Self {
+        let output = Output { chunks, remaining: length, _abandoned: abandoned };
+        Self { content: Content::Program(output), record: None }
+    }
+
+    /// Has the body write a line to the access log when it is dropped.
+    pub(super) fn set_record(&mut self, record: Record) {
+        self.record = Some(Box::new(record));
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = AnswerCut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerCut>>> {
+        let this = self.get_mut();
+        let bytes = match &mut this.content {
+            Content::Empty => return Poll::Ready(None),
+            Content::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.content = Content::Empty;
+                if bytes.is_empty() {
+                    return Poll::Ready(None);
+                }
+                bytes
+            }
+            Content::Program(output) => match std::task::ready!(output.chunks.poll_recv(cx)) {
+                Some(Chunk::Bytes(bytes)) => {
+                    if let Some(remaining) = &mut output.remaining {
+                        *remaining = remaining.saturating_sub(bytes.len() as u64);
+                    }
+                    bytes
+                }
+                Some(Chunk::End) => {
+                    this.content = Content::Empty;
+                    return Poll::Ready(None);
+                }
+                None => {
+                    this.content = Content::Empty;
+                    if let Some(record) = &mut this.record {
+                        record.cut = true;
+                    }
+                    return Poll::Ready(Some(Err(AnswerCut(()))));
+                }
+            },
+        };
+        if let Some(record) = &mut this.record {
+            record.bytes += bytes.len() as u64;
+        }
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Full(bytes) => bytes.is_empty(),
+            Content::Program(output) => output.remaining == Some(0),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Program(output) => output.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}

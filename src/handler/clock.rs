@@ -1,0 +1,78 @@
+//! The two clocks of a request: its deadline, and the silence since the last byte.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When a request must be over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// This long from now; `None` is never.
+    pub(super) fn after(timeout: Option<Duration>) -> Self {
+        Self(timeout.map(|timeout| Instant::now() + timeout))
+    }
+
+    /// Resolves when it has passed.
+    pub(super) async fn passed(self) {
+        match self.0 {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// When a byte last went either way.
+#[derive(Debug)]
+pub(super) struct Activity(Mutex<Instant>);
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    /// A byte went.
+    pub(super) fn touch(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Resolves when there was no byte for this long; `None` is never.
+    pub(super) async fn ceased(&self, limit: Option<Duration>) {
+        let Some(limit) = limit else { return std::future::pending().await };
+        loop {
+            let end = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+            if end <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(end).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_from_the_last_byte() {
+        let activity = Activity::new();
+        let began = Instant::now();
+        let ceased = activity.ceased(Some(Duration::from_secs(10)));
+        let talk = async {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            activity.touch();
+        };
+        tokio::join!(ceased, talk);
+        assert_eq!(began.elapsed(), Duration::from_secs(17));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_limit_silence_never_ends_anything() {
+        let day = Duration::from_secs(86_400);
+        assert!(tokio::time::timeout(day, Activity::new().ceased(None)).await.is_err());
+        assert!(tokio::time::timeout(day, Deadline::after(None).passed()).await.is_err());
+    }
+}

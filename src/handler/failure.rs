@@ -1,0 +1,233 @@
+//! Why there is no answer, and what the client gets instead: the one place where failures become statuses.
+
+use std::error::Error;
+use std::fmt;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::admission::Refusal;
+use super::body::Body;
+use crate::cgi::{ChunkedError, HeaderBlockError, HostError, PathError};
+use crate::engine::{EngineError, EngineErrorKind, ExitStatus};
+
+/// Seconds after which a client may try again when the engine is away.
+const ENGINE_RETRY_AFTER: u64 = 5;
+
+/// Why a request has no answer, or only part of one.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("malformed request: {0}")]
+    MalformedPath(#[from] PathError),
+    #[error("malformed request: {0}")]
+    MalformedHost(#[from] HostError),
+    #[error("malformed request: {0}")]
+    Malformed(&'static str),
+    #[error("no route matches")]
+    NoRoute,
+    #[error("the request body is larger than the route's `max_request_body`")]
+    RequestTooLarge,
+    #[error("the request body did not arrive in time")]
+    RequestTooSlow,
+    #[error("the request body cannot be spooled")]
+    Spool(#[source] std::io::Error),
+    #[error("the client went away")]
+    ClientGone,
+    #[error("{}", match refusal {
+        Refusal::QueueFull => "all places are taken and the queue is full",
+        Refusal::WaitedTooLong => "waited too long for a place",
+    })]
+    Busy { refusal: Refusal, retry_after: u64 },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("{error} ({status})")]
+    NoHeaderBlock { error: HeaderBlockError, status: ExitStatus },
+    #[error("malformed header block: {0}")]
+    BadHeaderBlock(HeaderBlockError),
+    #[error("the program printed nothing ({0})")]
+    NothingPrinted(ExitStatus),
+    #[error("the program was {0}")]
+    Killed(ExitStatus),
+    #[error("the program's output cannot be read")]
+    Output(#[source] std::io::Error),
+    #[error("the program's chunked body is malformed: {0}")]
+    BadChunk(#[from] ChunkedError),
+    #[error("the program's chunked body has no end")]
+    NoLastChunk,
+    #[error("the program's Content-Length is {declared}, but it printed {}", match printed {
+        Some(printed) => format!("{printed} bytes"),
+        None => "more".to_owned(),
+    })]
+    WrongLength { declared: u64, printed: Option<u64> },
+    #[error("the program printed more than the route's `max_response_body`")]
+    ResponseTooLarge,
+    #[error("the route's `timeout` passed")]
+    DeadlinePassed,
+    #[error("no byte either way for the route's `idle_timeout`")]
+    Idle,
+    #[error("the server is shutting down")]
+    Interrupted,
+    #[error("more than {} local redirects", super::MAX_LOCAL_REDIRECTS)]
+    TooManyRedirects,
+}
+
+impl Failure {
+    /// The status that the client gets, where it can still get one.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::MalformedPath(_) | Self::MalformedHost(_) | Self::Malformed(_) | Self::ClientGone => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Spool(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Busy { .. } | Self::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Engine(error) if error.is_unreachable() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Engine(_)
+            | Self::NoHeaderBlock { .. }
+            | Self::BadHeaderBlock(_)
+            | Self::NothingPrinted(_)
+            | Self::Killed(_)
+            | Self::Output(_)
+            | Self::BadChunk(_)
+            | Self::NoLastChunk
+            | Self::WrongLength { .. }
+            | Self::ResponseTooLarge
+            | Self::TooManyRedirects => StatusCode::BAD_GATEWAY,
+            Self::DeadlinePassed | Self::Idle => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy { retry_after, .. } => Some(*retry_after),
+            Self::Engine(error) if error.is_unreachable() => Some(ENGINE_RETRY_AFTER),
+            _ => None,
+        }
+    }
+
+    /// Logs it: at error where the operator must act, at warn where a program's author must, else at info.
+    pub(super) fn log(&self, consequence: &str) {
+        let reason = Reason(self);
+        match self {
+            Self::Engine(error) if error.kind() != EngineErrorKind::Unreachable => {
+                tracing::error!("{reason}; {consequence}");
+            }
+            Self::Spool(_) => tracing::error!("{reason}; {consequence}"),
+            Self::MalformedPath(_) | Self::MalformedHost(_) | Self::Malformed(_) | Self::NoRoute => {
+                tracing::debug!("{reason}; {consequence}");
+            }
+            Self::ClientGone | Self::RequestTooLarge | Self::RequestTooSlow => {
+                tracing::info!("{reason}; {consequence}");
+            }
+            _ => tracing::warn!("{reason}; {consequence}"),
+        }
+    }
+
+    /// The page that the client gets: the status and the request's id, and with `details` the reason and the
+    /// program's last complaints.
+    pub(super) fn page(&self, request_id: &str, details: Option<&[String]>) -> Response<Body> {
+        let status = self.status();
+        let mut page = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{status}</title></head>\n\
+             <body>\n<h1>{status}</h1>\n"
+        );
+        if let Some(complaints) = details {
+            page.push_str(&format!("<p>{}</p>\n", Escaped(&Reason(self).to_string())));
+            if !complaints.is_empty() {
+                let lines = complaints.join("\n");
+                page.push_str(&format!("<p>Standard error:</p>\n<pre>{}</pre>\n", Escaped(&lines)));
+            }
+        }
+        page.push_str(&format!("<p>Request {}</p>\n</body></html>\n", Escaped(request_id)));
+
+        let mut response = Response::new(Body::full(page));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// An error with everything below it, in one line.
+pub(crate) struct Reason<'a>(pub(crate) &'a dyn Error);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut said = self.0.to_string();
+        let mut below = self.0.source();
+        while let Some(error) = below {
+            // Many wrappers repeat what they wrap.
+            let text = error.to_string();
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
+            below = error.source();
+        }
+        Ok(())
+    }
+}
+
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '&' => f.write_str("&amp;")?,
+                '"' => f.write_str("&quot;")?,
+                c => fmt::Write::write_char(f, c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    async fn page(failure: &Failure, details: Option<&[String]>) -> String {
+        let body = failure.page("id-1", details).into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_error_page_names_the_status_and_the_request_and_nothing_else() {
+        let page = page(&Failure::NothingPrinted(ExitStatus::Exited(3)), None).await;
+        assert!(page.contains("502 Bad Gateway") && page.contains("id-1"), "{page}");
+        assert!(!page.contains("printed") && !page.contains("exit status"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn a_debugging_page_adds_reason_and_complaints_without_their_markup() {
+        let complaints = ["<script>alert(1)</script>".to_owned()];
+        let page = page(&Failure::NothingPrinted(ExitStatus::Exited(3)), Some(&complaints)).await;
+        assert!(page.contains("the program printed nothing (exit status 3)"), "{page}");
+        assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{page}");
+    }
+
+    #[test]
+    fn a_full_queue_tells_when_to_come_again() {
+        let busy = Failure::Busy { refusal: Refusal::QueueFull, retry_after: 7 };
+        let page = busy.page("id-1", None);
+        assert_eq!(page.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(page.headers()[RETRY_AFTER], "7");
+    }
+
+    #[test]
+    fn a_reason_says_each_level_once() {
+        let io = std::io::Error::other("disk full");
+        assert_eq!(Reason(&Failure::Spool(io)).to_string(), "the request body cannot be spooled: disk full");
+    }
+}
