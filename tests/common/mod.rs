@@ -1,0 +1,44 @@
+//! What the suites share: an engine, the probe's image, a dcgi process, and a client that sees every byte.
+
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "no suite needs all of it")]
+
+pub mod client;
+pub mod docker;
+pub mod server;
+
+pub use client::{Connection, Response};
+pub use server::Server;
+
+use std::time::{Duration, Instant};
+
+/// How long anything that must happen may take before it counts as not happening.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something holds; says what did not.
+#[track_caller]
+pub fn wait_until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < patience, "not within {patience:?}: {what}");
+        pause(Duration::from_millis(20));
+    }
+}
+
+/// The interval of a poll; or a slow client. Never a guess at how long something takes.
+#[allow(clippy::disallowed_methods)]
+pub fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+/// Percent-encodes a value for the probe.
+pub fn encoded(text: impl AsRef<[u8]>) -> String {
+    text.as_ref()
+        .iter()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'/' => {
+                char::from(*byte).to_string()
+            }
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}

@@ -1,0 +1,155 @@
+//! The program that the suites run in containers: it does what the query string tells it, step by step.
+//!
+//! `print=TEXT&sleep=200&exit=3`, values percent-encoded. One static file without dependencies, so that an image
+//! needs nothing else.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::FromRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, exit};
+use std::time::Duration;
+
+unsafe extern "C" {
+    fn kill(pid: i32, signal: i32) -> i32;
+    fn close(fd: i32) -> i32;
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let given = match arguments.next().as_deref() {
+        // How an orphan is made: hold the streams open for this many milliseconds.
+        Some("linger") => return pause(arguments.next().as_deref().unwrap_or("0")),
+        // For routes whose query string is not for the probe.
+        Some("do") => arguments.next(),
+        _ => None,
+    };
+    let steps = given.or_else(|| std::env::var("PROBE").ok());
+    let steps = steps.unwrap_or_else(|| std::env::var("QUERY_STRING").unwrap_or_default());
+    // Unbuffered: what a step prints is printed when it is done.
+    let mut out = unsafe { File::from_raw_fd(1) };
+    let mut err = unsafe { File::from_raw_fd(2) };
+    for step in steps.split('&').filter(|step| !step.is_empty()) {
+        let (verb, value) = step.split_once('=').unwrap_or((step, ""));
+        let value = decoded(value);
+        let text = String::from_utf8_lossy(&value).into_owned();
+        let done = match verb {
+            "print" => out.write_all(&value),
+            "err" => err.write_all(&value),
+            // A header block that suits a text.
+            "text" => out.write_all(b"Content-Type: text/plain\n\n"),
+            "env" => match std::env::var_os(&text) {
+                Some(value) => out.write_all(&[b"=", value.as_bytes(), b"\n"].concat()),
+                None => out.write_all(b"unset\n"),
+            },
+            "envall" => std::env::vars_os().try_for_each(|(name, value)| {
+                out.write_all(&[name.as_bytes(), b"=", value.as_bytes(), b"\n"].concat())
+            }),
+            "args" => std::env::args().try_for_each(|argument| writeln!(out, "{argument}")),
+            "cwd" => writeln!(out, "{}", std::env::current_dir().unwrap().display()),
+            "file" => match std::fs::read(&text) {
+                Ok(content) => out.write_all(&content),
+                Err(error) => writeln!(out, "{text}: {error}"),
+            },
+            "write" => match std::fs::write(&text, "x") {
+                Ok(()) => writeln!(out, "{text}: written"),
+                Err(error) => writeln!(out, "{text}: {error}"),
+            },
+            "count" => {
+                let count = std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+                writeln!(out, "{count}")
+            }
+            "read" => {
+                let mut chunk = vec![0; text.parse().unwrap()];
+                std::io::stdin().read_exact(&mut chunk)
+            }
+            "echo" => echo(&mut out),
+            "flood" => flood(&mut out, &text),
+            "flooderr" => flood(&mut err, &text),
+            "sleep" => {
+                pause(&text);
+                Ok(())
+            }
+            "forever" => loop {
+                pause("3600000");
+            },
+            "alloc" => {
+                let memory = vec![1_u8; text.parse().unwrap()];
+                writeln!(out, "{}", memory.iter().map(|byte| u64::from(*byte)).sum::<u64>())
+            }
+            "close" => {
+                unsafe { close(text.parse().unwrap()) };
+                Ok(())
+            }
+            "orphan" => {
+                let own = std::env::current_exe().unwrap();
+                Command::new(own).args(["linger", &text]).spawn().map(drop)
+            }
+            "spawn" => {
+                let own = std::env::current_exe().unwrap();
+                let wanted: usize = text.parse().unwrap();
+                let made = (0..wanted).take_while(|_| Command::new(&own).args(["linger", "2000"]).spawn().is_ok());
+                let made = made.count();
+                writeln!(out, "{made}")
+            }
+            "kill" => {
+                unsafe { kill(std::process::id() as i32, text.parse().unwrap()) };
+                Ok(())
+            }
+            "exit" => exit(text.parse().unwrap()),
+            other => writeln!(out, "Status: 500\n\nthe probe does not know `{other}`"),
+        };
+        if done.is_err() {
+            // As a program that SIGPIPE would end.
+            exit(74);
+        }
+    }
+}
+
+fn pause(milliseconds: &str) {
+    std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap()));
+}
+
+fn echo(out: &mut File) -> std::io::Result<()> {
+    let mut input = unsafe { File::from_raw_fd(0) };
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let read = input.read(&mut chunk)?;
+        if read == 0 {
+            std::mem::forget(input);
+            return Ok(());
+        }
+        out.write_all(&chunk[..read])?;
+    }
+}
+
+fn flood(out: &mut File, bytes: &str) -> std::io::Result<()> {
+    let mut left: u64 = bytes.parse().unwrap();
+    let line = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\n".repeat(1024);
+    while left > 0 {
+        let next = left.min(line.len() as u64);
+        out.write_all(&line[..next as usize])?;
+        left -= next;
+    }
+    Ok(())
+}
+
+fn decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    out
+}

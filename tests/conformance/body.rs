@@ -1,0 +1,5 @@
+//! body
+
+use crate::cases;
+
+cases![];

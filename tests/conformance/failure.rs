@@ -1,0 +1,5 @@
+//! failure
+
+use crate::cases;
+
+cases![];

@@ -1,0 +1,5 @@
+//! header
+
+use crate::cases;
+
+cases![];

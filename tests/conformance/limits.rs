@@ -1,0 +1,5 @@
+//! limits
+
+use crate::cases;
+
+cases![];

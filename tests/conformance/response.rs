@@ -1,0 +1,5 @@
+//! response
+
+use crate::cases;
+
+cases![];

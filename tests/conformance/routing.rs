@@ -1,0 +1,5 @@
+//! routing
+
+use crate::cases;
+
+cases![];
