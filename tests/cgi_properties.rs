@@ -212,6 +212,8 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         "X-A: 1",
         "X-A:",
         "Transfer-Encoding: chunked",
+        "Keep-Alive: timeout=5",
+        "Upgrade: h2c",
         "",
     ]);
     let broken = select(vec![

@@ -1,5 +1,6 @@
 //! An HTTP/1 client that hides nothing: the response's bytes, and whether the message came in whole.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -60,6 +61,40 @@ impl Connection {
     pub fn get(&mut self, path: &str) -> Response {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         self.response()
+    }
+
+    /// Our end, as the server's `REMOTE_ADDR` and `REMOTE_PORT` have it.
+    pub fn local_address(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
+    /// Sends a request with a body of known length, and reads its response.
+    #[track_caller]
+    pub fn post(&mut self, path: &str, body: impl AsRef<[u8]>) -> Response {
+        self.send_head("POST", path, body.as_ref().len() as u64);
+        self.send(body);
+        self.response()
+    }
+
+    /// Sends a request's head that promises a body of this length.
+    #[track_caller]
+    pub fn send_head(&mut self, method: &str, path: &str, length: u64) {
+        self.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"));
+    }
+
+    /// Has the probe answer with the `path`, and do what comes `then` only once the beginning of its answer is here.
+    #[track_caller]
+    pub fn answer_then(&mut self, path: &str, then: &str) -> Response {
+        self.send_head("POST", &format!("{path}&read=1&{then}"), 1);
+        let mut response = self.head();
+        match response.framing {
+            Framing::Chunked => response.body = self.chunk().expect("a first chunk"),
+            Framing::Close => response.body = self.some_bytes(),
+            Framing::Length(_) | Framing::None => {}
+        }
+        self.send("x");
+        self.body(&mut response);
+        response
     }
 
     /// A second handle, to write from another thread.
@@ -186,6 +221,20 @@ impl Response {
     /// All headers of a name, in order.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// What the probe's `envall` printed: every variable that the program had.
+    #[track_caller]
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        assert_eq!(self.status, 200, "{}", self.text());
+        let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        self.text().lines().map(|line| pair(line).unwrap_or_else(|| panic!("no variable: {line}"))).collect()
+    }
+
+    /// What the log, the program and the container call the request.
+    #[track_caller]
+    pub fn id(&self) -> &str {
+        self.header("x-request-id").expect("each response names its request")
     }
 
     pub fn text(&self) -> String {

@@ -4,6 +4,8 @@
 
 pub mod client;
 pub mod docker;
+pub mod http2;
+pub mod images;
 pub mod server;
 
 pub use client::{Connection, Response};
@@ -28,6 +30,11 @@ pub fn wait_until(what: &str, patience: Duration, mut holds: impl FnMut() -> boo
 #[allow(clippy::disallowed_methods)]
 pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
+}
+
+/// The step that has the probe print a text.
+pub fn print(text: impl AsRef<[u8]>) -> String {
+    format!("print={}", encoded(text))
 }
 
 /// Percent-encodes a value for the probe.

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, exit};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 unsafe extern "C" {
     fn kill(pid: i32, signal: i32) -> i32;
@@ -66,6 +66,13 @@ fn main() {
             "echo" => echo(&mut out),
             "flood" => flood(&mut out, &text),
             "flooderr" => flood(&mut err, &text),
+            "fill" => out.write_all(&vec![b'x'; text.parse().unwrap()]),
+            // Computes for this many milliseconds.
+            "burn" => {
+                let end = Instant::now() + Duration::from_millis(text.parse().unwrap());
+                while Instant::now() < end {}
+                Ok(())
+            }
             "sleep" => {
                 pause(&text);
                 Ok(())
@@ -88,7 +95,8 @@ fn main() {
             "spawn" => {
                 let own = std::env::current_exe().unwrap();
                 let wanted: usize = text.parse().unwrap();
-                let made = (0..wanted).take_while(|_| Command::new(&own).args(["linger", "2000"]).spawn().is_ok());
+                let made =
+                    (0..wanted).take_while(|_| Command::new(&own).args(["linger", "2000"]).spawn().is_ok());
                 let made = made.count();
                 writeln!(out, "{made}")
             }

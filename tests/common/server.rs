@@ -35,8 +35,10 @@ impl Server {
 
     /// The same, where it may well not start: then its exit status and what it said.
     pub fn try_start(config: &str, change: impl FnOnce(&mut Command)) -> Result<Self, (ExitStatus, String)> {
-        let image = docker::probe_image();
-        let config = config.replace("IMAGE", image);
+        let config = match config.contains("IMAGE") {
+            true => config.replace("IMAGE", docker::probe_image()),
+            false => config.to_owned(),
+        };
         let config =
             if config.contains("listen") { config } else { format!("listen = [\"127.0.0.1:0\"]\n{config}") };
         let path = unique_path("dcgi.toml");
@@ -81,6 +83,14 @@ impl Server {
         }
     }
 
+    /// Another server on the same engine, for what the configuration as a whole says.
+    #[track_caller]
+    pub fn beside(&self, config: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let own = std::fs::read_to_string(&self.config).unwrap();
+        let engine = own.lines().find(|line| line.starts_with("engine")).unwrap_or_default();
+        Self::start_with(&format!("{engine}\n{config}"), change)
+    }
+
     pub fn connect(&self) -> Connection {
         Connection::open(self.address)
     }
@@ -109,6 +119,25 @@ impl Server {
             wait_until(text, PATIENCE, || self.log().contains(text));
         }));
         assert!(found.is_ok(), "`{text}` is not in the log:\n{}", self.log());
+    }
+
+    /// What it has logged so far for one request.
+    pub fn log_of(&self, id: &str) -> String {
+        self.log().lines().filter(|line| line.contains(id)).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Waits until it has logged something for one request, and gives that line.
+    #[track_caller]
+    pub fn wait_for_log_of(&self, id: &str, text: &str) -> String {
+        let mut found = None;
+        let in_time = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_until(text, PATIENCE, || {
+                found = self.log_of(id).lines().find(|line| line.contains(text)).map(str::to_owned);
+                found.is_some()
+            });
+        }));
+        assert!(in_time.is_ok(), "`{text}` is not in the log of {id}:\n{}", self.log_of(id));
+        found.unwrap()
     }
 
     pub fn pid(&self) -> u32 {
@@ -152,6 +181,13 @@ impl Server {
     /// How many containers it has now, running or not.
     pub fn containers(&self) -> usize {
         docker::docker(&["ps", "-aq", "--filter", &format!("name=^/dcgi-{}-", self.pid())]).lines().count()
+    }
+
+    /// How many of them run the program of a route, by the route's name.
+    pub fn containers_of(&self, route: &str) -> usize {
+        let name = format!("name=^/dcgi-{}-", self.pid());
+        let label = format!("label=dcgi.route={route}");
+        docker::docker(&["ps", "-aq", "--filter", &name, "--filter", &label]).lines().count()
     }
 }
 

@@ -1,0 +1,44 @@
+# Two commands do everything on a Debian machine with a Rust toolchain: make demo, make test.
+
+CARGO ?= cargo
+
+.PHONY: help demo test images lint bench fuzz clean
+
+help:
+	@echo 'make demo    build dcgi and its example images, serve them, print the URL (Ctrl-C ends it)'
+	@echo 'make test    install what is missing, run every suite'
+	@echo 'make lint    formatting, clippy, documentation, dependencies'
+	@echo 'make bench   measure: parsers, fresh containers against the bare API, memory'
+	@echo 'make fuzz    each fuzz target for 60 seconds'
+
+# What is waited for stays outside of `with-docker`: a build that fails should not start an engine first.
+demo:
+	@scripts/prerequisites
+	$(CARGO) build --release
+	scripts/with-docker scripts/demo
+
+test:
+	@scripts/prerequisites
+	$(CARGO) build --all-targets
+	scripts/with-docker scripts/test
+
+images:
+	scripts/with-docker cgi-images/build
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items
+	scripts/deny
+
+bench:
+	@scripts/prerequisites
+	$(CARGO) bench --bench parsers
+	$(CARGO) build --release --examples
+	scripts/with-docker bench/run
+
+fuzz:
+	fuzz/run 60
+
+clean:
+	$(CARGO) clean

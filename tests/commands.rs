@@ -1,0 +1,250 @@
+//! The command line, as someone at a shell sees it.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use common::server::{dcgi, unique_path};
+use common::{Connection, docker};
+
+/// A configuration file that goes when it is dropped.
+struct File(std::path::PathBuf);
+
+impl File {
+    fn new(config: &str) -> Self {
+        let path = unique_path("commands.toml");
+        std::fs::write(&path, config.replace("IMAGE", docker::probe_image())).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.0);
+    }
+}
+
+const ROUTES: &str = "
+[[route]]
+path = \"/p\"
+image = \"IMAGE\"
+pull = \"never\"
+env = { GREETING = \"hi\" }
+
+[[route]]
+path = \"/filter\"
+host = \"example.org\"
+image = \"IMAGE\"
+pull = \"never\"
+output = \"raw\"
+command = [\"do\", \"echo\"]
+network = \"bridge\"
+memory = \"64MiB\"
+";
+
+#[test]
+fn check_prints_the_routes_as_a_table() {
+    let file = File::new(ROUTES);
+    let (code, out, said) = dcgi(&["check", "-c", file.path()], b"");
+    assert_eq!((code, said.as_str()), (0, ""));
+    let rows: Vec<Vec<_>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(rows.contains(&vec!["listen", "127.0.0.1:8080"]), "{out}");
+    let header = ["ROUTE", "IMAGE", "COMMAND", "OUTPUT", "NETWORK", "MEMORY", "TIMEOUT", "AT", "ONCE"];
+    assert!(rows.contains(&header.to_vec()), "{out}");
+    let first = ["/p", docker::PROBE, "(the", "image's)", "cgi", "none", "256.0", "MiB", "30s", "16"];
+    assert!(rows.contains(&first.to_vec()), "{out}");
+    let second =
+        ["example.org/filter", docker::PROBE, "do", "echo", "raw", "bridge", "64.0", "MiB", "30s", "16"];
+    assert!(rows.contains(&second.to_vec()), "{out}");
+}
+
+#[test]
+fn check_needs_no_engine() {
+    let file = File::new(ROUTES);
+    let status = Command::new(env!("CARGO_BIN_EXE_dcgi"))
+        .args(["check", "-c", file.path()])
+        .env("DOCKER_HOST", "unix:///nowhere")
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn check_tells_all_problems_of_a_file_at_once() {
+    let file = File::new("[[route]]\npath = \"/p\"\nimage = \"x\"\nmemroy = \"1MiB\"\nwarm = 3\n");
+    let (code, _, said) = dcgi(&["check", "-c", file.path()], b"");
+    assert_eq!(code, 1);
+    assert!(said.contains(":4:1: unknown key `memroy` in route `/p`; did you mean `memory`?"), "{said}");
+    assert!(
+        said.contains(
+            ":5:8: `warm` = 3 in route `/p`: not supported by this version of dcgi; it comes later"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_configuration_file_that_is_not_there_is_named() {
+    let (code, _, said) = dcgi(&["check", "-c", "/nowhere/dcgi.toml"], b"");
+    assert_eq!(code, 1);
+    assert_eq!(said, "dcgi: cannot read /nowhere/dcgi.toml: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn inspect_prints_environment_container_and_limits() {
+    let file = File::new(ROUTES);
+    let (code, out, _) = dcgi(&["inspect", "/p/x%20y?a=b", "-c", file.path()], b"");
+    assert_eq!(code, 0, "{out}");
+    for line in [
+        "route      /p",
+        "engine     docker",
+        "command    /app/probe",
+        "directory  /app",
+        "  GREETING=hi",
+        "  PATH_INFO=/x y",
+        "  QUERY_STRING=a=b",
+        "  SCRIPT_NAME=/p",
+        "           memory 256.0 MiB",
+    ] {
+        assert!(out.lines().any(|found| found == line), "`{line}` is not in\n{out}");
+    }
+    let container: serde_json::Value = serde_json::from_str(&out[out.find("\n{").unwrap()..]).unwrap();
+    assert_eq!(container["HostConfig"]["NetworkMode"], "none");
+}
+
+#[test]
+fn inspect_runs_nothing() {
+    let file = File::new("[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\n");
+    let events = |since: &str| {
+        let until = docker::docker(&["info", "--format", "{{.SystemTime}}"]);
+        let filters = ["--filter", "event=create", "--filter", "label=dcgi.request=inspect"];
+        let range = ["events", "--since", since.trim(), "--until", until.trim()];
+        docker::docker(&[range.as_slice(), &filters].concat())
+    };
+    let since = docker::docker(&["info", "--format", "{{.SystemTime}}"]);
+    let (code, ..) = dcgi(&["inspect", "/p", "-c", file.path()], b"");
+    assert_eq!((code, events(&since).as_str()), (0, ""));
+}
+
+#[test]
+fn inspect_of_a_path_without_route_says_so() {
+    let file = File::new(ROUTES);
+    let (code, _, said) = dcgi(&["inspect", "/nothing", "-c", file.path()], b"");
+    assert_eq!((code, said.lines().last().unwrap()), (1, "dcgi: no route matches"));
+}
+
+#[test]
+fn invoke_prints_what_a_client_would_get() {
+    let file = File::new(ROUTES);
+    let (code, out, _) = dcgi(&["invoke", "/p?text&print=served", "-c", file.path()], b"");
+    assert_eq!((code, out.as_str()), (0, "served"));
+    let (code, out, _) = dcgi(&["invoke", "-i", "/p?text&print=served", "-c", file.path()], b"");
+    assert_eq!(code, 0);
+    assert!(out.starts_with("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"), "{out}");
+    assert!(out.ends_with("\r\n\r\nserved"), "{out}");
+}
+
+#[test]
+fn invoke_sends_method_headers_and_data() {
+    let file = File::new(ROUTES);
+    let url = "/p?text&env=REQUEST_METHOD&env=HTTP_X_A&env=CONTENT_LENGTH&echo";
+    let (_, out, _) = dcgi(&["invoke", url, "-c", file.path(), "-H", "X-A: b", "-d", "a=b"], b"");
+    assert_eq!(out, "=POST\n=b\n=3\na=b");
+    let (_, out, _) = dcgi(&["invoke", url, "-c", file.path(), "-X", "PUT", "-d", "@-"], b"from a pipe");
+    assert_eq!(out, "=PUT\nunset\n=11\nfrom a pipe");
+}
+
+#[test]
+fn invoke_chooses_the_route_by_host() {
+    let file = File::new(ROUTES);
+    let (code, out, _) =
+        dcgi(&["invoke", "http://example.org/filter", "-c", file.path(), "-d", "through"], b"");
+    assert_eq!((code, out.as_str()), (0, "through"));
+    let (code, ..) = dcgi(&["invoke", "http://example.net/filter", "-c", file.path()], b"");
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn invoke_shows_why_a_program_fails_and_exits_with_1() {
+    let file = File::new(ROUTES);
+    let (code, out, _) = dcgi(&["invoke", "/p?err=what%20it%20is%0A&exit=3", "-c", file.path()], b"");
+    assert_eq!(code, 1);
+    assert!(out.contains("502 Bad Gateway") && out.contains("what it is"), "{out}");
+}
+
+#[test]
+fn invoke_leaves_no_container() {
+    let file = File::new("[[route]]\npath = \"/left\"\nimage = \"IMAGE\"\npull = \"never\"\n");
+    let (code, ..) = dcgi(&["invoke", "/left?text", "-c", file.path()], b"");
+    assert_eq!((code, docker::containers("dcgi.route=/left")), (0, 0));
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn run_serves_one_image_at_the_root_and_shows_why_it_fails() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
+        .args([
+            "run",
+            docker::probe_image(),
+            "-l",
+            "127.0.0.1:0",
+            "-e",
+            "GREETING=hi",
+            "--",
+            "do",
+            "text&args&env=GREETING&exit=3",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("dcgi listens on http://").unwrap().parse().unwrap();
+    let response = Connection::open(address).get("/any/path");
+    assert_eq!((response.status, response.text().lines().last().unwrap()), (200, "=hi"));
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
+        .args(["run", docker::probe_image(), "-l", "127.0.0.1:0", "--", "do", "err=a <reason>&exit=3"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("dcgi listens on http://").unwrap().parse().unwrap();
+    let page = Connection::open(address).get("/");
+    assert_eq!(page.status, 502);
+    assert!(page.text().contains("the program printed nothing (exit status 3)"), "{}", page.text());
+    assert!(page.text().contains("a &lt;reason&gt;"), "{}", page.text());
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_unknown_subcommand_is_the_command_lines_error() {
+    let (code, _, said) = dcgi(&["sreve"], b"");
+    assert_eq!(code, 2);
+    assert!(said.contains("serve"), "{said}");
+    assert_eq!(dcgi(&["--version"], b"").1, format!("dcgi {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_log_can_be_json() {
+    let file = File::new(ROUTES);
+    let (_, _, said) = dcgi(&["invoke", "/p?text", "-c", file.path(), "--log-format", "json"], b"");
+    let access =
+        said.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a JSON line"));
+    let access: Vec<_> = access.filter(|event| event["target"] == "dcgi::access").collect();
+    assert_eq!(access.len(), 1);
+    assert_eq!(access[0]["status"], 200);
+    assert_eq!(access[0]["method"], "GET");
+}

@@ -1,0 +1,276 @@
+//! The engine and the way to it: engines that die and come back, and every kind of endpoint.
+
+mod common;
+
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::docker::PrivateEngine;
+use common::server::unique_path;
+use common::{PATIENCE, Server, wait_until};
+
+const ROUTE: &str = "[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\n";
+
+#[test]
+fn an_engine_that_is_lost_gives_503_and_serves_again_when_it_is_back() {
+    let engine = PrivateEngine::start();
+    let server = Server::start_with(ROUTE, |command| {
+        command.env("DOCKER_HOST", engine.host());
+    });
+    assert_eq!(server.get("/p?text&print=served").text(), "served");
+
+    engine.kill();
+    wait_until("the engine is gone", PATIENCE, || server.get("/p?text").status != 200);
+    let response = server.get("/p?text");
+    assert_eq!(response.status, 503);
+    assert!(response.header("retry-after").is_some());
+
+    engine.up();
+    wait_until("it serves again", PATIENCE, || server.get("/p?text&print=served").text() == "served");
+}
+
+#[test]
+fn an_engine_that_dies_in_the_middle_cuts_answers_and_leaves_no_container() {
+    let engine = PrivateEngine::start();
+    let server = Server::start_with(ROUTE, |command| {
+        command.env("DOCKER_HOST", engine.host());
+    });
+    let containers = || engine.docker(&["ps", "-aq", "--filter", "label=dcgi.instance"]).lines().count();
+
+    // One whose answer has begun, one whose program says nothing, and one that is only being made.
+    let mut begun = server.connect();
+    begun.send("GET /p?text&print=begun&forever HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut answer = begun.head();
+    assert_eq!(begun.chunk().as_deref(), Some(b"begun".as_slice()));
+    let mut silent = server.connect();
+    silent.send("GET /p?forever HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    wait_until("two containers exist", PATIENCE, || containers() == 2);
+    let mut new = server.connect();
+    new.send("GET /p?text&print=served HTTP/1.1\r\nHost: localhost\r\n\r\n");
+
+    engine.kill();
+    begun.body(&mut answer);
+    assert!(!answer.complete, "an answer that was cut looks whole");
+    let refused = silent.response();
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    let new = new.response();
+    assert!(matches!((new.status, new.complete), (503, true) | (200, false)), "{new:?}");
+
+    engine.up();
+    wait_until("all containers are removed", PATIENCE, || containers() == 0);
+    assert_eq!(server.get("/p?text&print=served").text(), "served");
+    wait_until("that one too", PATIENCE, || containers() == 0);
+}
+
+#[test]
+fn an_engine_behind_tcp_serves() {
+    let relay = Relay::start(Ok);
+    let server = Server::start_with(ROUTE, |command| {
+        command.env("DOCKER_HOST", format!("tcp://{}", relay.0));
+    });
+    assert_eq!(server.send(POST).text(), "abc");
+}
+
+#[test]
+fn an_engine_behind_tls_serves_a_client_with_the_right_certificates() {
+    let certificates = Certificates::make();
+    let relay = Relay::start_tls(&certificates);
+    let server = Server::start_with(ROUTE, |command| {
+        command.env("DOCKER_HOST", format!("tcp://localhost:{}", relay.0.port()));
+        command.env("DOCKER_TLS_VERIFY", "1").env("DOCKER_CERT_PATH", &certificates.folder);
+    });
+    assert_eq!(server.send(POST).text(), "abc");
+}
+
+#[test]
+fn an_engine_behind_tls_whose_certificate_is_not_the_authoritys_is_refused() {
+    let (ours, theirs) = (Certificates::make(), Certificates::make());
+    let relay = Relay::start_tls(&theirs);
+    let Err((status, said)) = Server::try_start(ROUTE, |command| {
+        command.env("DOCKER_HOST", format!("tcp://localhost:{}", relay.0.port()));
+        command.env("DOCKER_TLS_VERIFY", "1").env("DOCKER_CERT_PATH", &ours.folder);
+    }) else {
+        panic!("an engine that nobody vouches for was believed");
+    };
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("certificate"), "{said}");
+}
+
+#[test]
+fn an_engine_behind_ssh_serves() {
+    // `ssh` as far as it matters: what it would run there runs here. The rest is docker's own dial-stdio.
+    let folder = unique_path("bin");
+    std::fs::create_dir(&folder).unwrap();
+    let ssh = folder.join("ssh");
+    let script = "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift; [ \"$1\" = far.example ] || exit 9\nshift; exec \"$@\"\n";
+    std::fs::write(&ssh, script.replace("exec", &format!("DOCKER_HOST={} exec", own_host()))).unwrap();
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let server = Server::start_with(ROUTE, |command| {
+        command.env("DOCKER_HOST", "ssh://far.example").env("PATH", path);
+    });
+    assert_eq!(server.send(POST).text(), "abc");
+    drop(server);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A request whose answer needs end-of-file on standard input to come through.
+const POST: &str =
+    "POST /p?text&echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
+
+fn own_host() -> String {
+    std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into())
+}
+
+/// A port that leads to the engine under the tests.
+struct Relay(std::net::SocketAddr);
+
+impl Relay {
+    fn start<S: Duplex>(accept: impl Fn(TcpStream) -> io::Result<S> + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = own_host().strip_prefix("unix://").expect("the engine is on a unix socket").to_owned();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if let (Ok(client), Ok(engine)) = (client.and_then(&accept), UnixStream::connect(&socket)) {
+                    client.relay(engine);
+                }
+            }
+        });
+        Self(address)
+    }
+
+    fn start_tls(certificates: &Certificates) -> Self {
+        let config = certificates.server_config();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().unwrap();
+        let socket = own_host().strip_prefix("unix://").expect("the engine is on a unix socket").to_owned();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            runtime.block_on(async move {
+                let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+                while let Ok((client, _)) = listener.accept().await {
+                    let (acceptor, socket) = (acceptor.clone(), socket.clone());
+                    tokio::spawn(async move {
+                        let mut client = acceptor.accept(client).await?;
+                        let mut engine = tokio::net::UnixStream::connect(socket).await?;
+                        tokio::io::copy_bidirectional(&mut client, &mut engine).await
+                    });
+                }
+            });
+        });
+        Self(address)
+    }
+}
+
+/// Copies both ways, half-closes included: an engine sees the end of standard input by them.
+trait Duplex {
+    fn relay(self, engine: UnixStream);
+}
+
+impl Duplex for TcpStream {
+    fn relay(self, engine: UnixStream) {
+        let (mut from_client, mut to_engine) = (self.try_clone().unwrap(), engine.try_clone().unwrap());
+        std::thread::spawn(move || {
+            _ = io::copy(&mut from_client, &mut to_engine);
+            _ = to_engine.shutdown(Shutdown::Write);
+        });
+        let (mut from_engine, mut to_client) = (engine, self);
+        std::thread::spawn(move || {
+            _ = io::copy(&mut from_engine, &mut to_client);
+            _ = to_client.shutdown(Shutdown::Write);
+        });
+    }
+}
+
+/// An authority, and an engine's and a client's certificate of it, as Docker's documentation makes them.
+struct Certificates {
+    folder: std::path::PathBuf,
+}
+
+impl Certificates {
+    fn make() -> Self {
+        let folder = unique_path("certificates");
+        std::fs::create_dir(&folder).unwrap();
+        let script = "set -e
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority \
+                -keyout ca-key.pem -out ca.pem
+            for name in server client; do
+                prefix=; [ $name = client ] || prefix=server-
+                openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
+                    -keyout ${prefix}key.pem -out request.pem
+                printf 'subjectAltName=DNS:localhost\\nextendedKeyUsage=serverAuth,clientAuth\\n' >extensions
+                openssl x509 -req -days 2 -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial \
+                    -extfile extensions -out ${prefix}cert.pem
+            done";
+        let status = Command::new("sh")
+            .args(["-c", script])
+            .current_dir(&folder)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "openssl does not make certificates");
+        Self { folder }
+    }
+
+    /// Asks clients for a certificate, as a daemon with `--tlsverify` does.
+    fn server_config(&self) -> rustls::ServerConfig {
+        use rustls::pki_types::pem::PemObject;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+        let read = |name: &str| {
+            CertificateDer::pem_file_iter(self.folder.join(name))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect::<Vec<_>>()
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(read("ca.pem").remove(0)).unwrap();
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                read("server-cert.pem"),
+                PrivateKeyDer::from_pem_file(self.folder.join("server-key.pem")).unwrap(),
+            )
+            .unwrap()
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn a_pull_that_cannot_succeed_gives_502_and_its_reason_in_the_log() {
+    let server = Server::start("[[route]]\npath = \"/p\"\nimage = \"localhost:1/no/such:image\"\n");
+    assert_eq!(server.get("/p").status, 502);
+    server.wait_for_log("image `localhost:1/no/such:image` cannot be pulled");
+}
+
+#[test]
+fn an_image_that_comes_later_is_served_without_a_restart() {
+    let tag = format!("dcgi-test/later-{}", std::process::id());
+    let config = format!("[[route]]\npath = \"/p\"\nimage = \"{tag}\"\npull = \"never\"\n");
+    let server = Server::start(&config);
+    assert_eq!(server.get("/p?text").status, 502);
+    common::docker::docker(&["tag", common::docker::PROBE, &tag]);
+    let text = server.get("/p?text&print=served").text();
+    common::docker::docker(&["rmi", &tag]);
+    assert_eq!(text, "served");
+    // And once it is gone again, that shows within seconds.
+    wait_until("it is missed", Duration::from_secs(10), || server.get("/p?text").status == 502);
+}
