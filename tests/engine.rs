@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::docker::PrivateEngine;
@@ -75,6 +76,27 @@ fn an_engine_behind_tcp_serves() {
         command.env("DOCKER_HOST", format!("tcp://{}", relay.0));
     });
     assert_eq!(server.send(POST).text(), "abc");
+}
+
+#[test]
+fn calls_to_the_engine_share_connections() {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let counted = opened.clone();
+    let relay = Relay::start(move |client| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Ok(client)
+    });
+    let server = Server::start_with(ROUTE, |command| {
+        command.env("DOCKER_HOST", format!("tcp://{}", relay.0));
+    });
+    assert_eq!(server.get("/p?text&print=served").text(), "served");
+    let before = opened.load(Ordering::Relaxed);
+    for _ in 0..10 {
+        assert_eq!(server.get("/p?text&print=served").text(), "served");
+    }
+    // One for the streams of each container, and a few that are in use at once; fifty without a pool.
+    let after = opened.load(Ordering::Relaxed);
+    assert!((10..25).contains(&(after - before)), "{} connections for ten requests", after - before);
 }
 
 #[test]

@@ -84,12 +84,13 @@ impl Failure {
             Self::Spool(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy { .. } | Self::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
             Self::Engine(error) if error.is_unreachable() => StatusCode::SERVICE_UNAVAILABLE,
+            // Between a program and us there is nothing but the engine.
+            Self::Output(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Engine(_)
             | Self::NoHeaderBlock { .. }
             | Self::BadHeaderBlock(_)
             | Self::NothingPrinted(_)
             | Self::Killed(_)
-            | Self::Output(_)
             | Self::BadChunk(_)
             | Self::NoLastChunk
             | Self::WrongLength { .. }
@@ -103,6 +104,7 @@ impl Failure {
         match self {
             Self::Busy { retry_after, .. } => Some(*retry_after),
             Self::Engine(error) if error.is_unreachable() => Some(ENGINE_RETRY_AFTER),
+            Self::Output(_) => Some(ENGINE_RETRY_AFTER),
             _ => None,
         }
     }

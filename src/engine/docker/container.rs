@@ -227,10 +227,8 @@ fn lost() -> EngineError {
     EngineError::new(EngineErrorKind::Unreachable, "the engine no longer tells how the program ended")
 }
 
-fn reader(mut chunks: mpsc::Receiver<Bytes>) -> impl tokio::io::AsyncRead + Send {
-    StreamReader::new(futures_util::stream::poll_fn(move |context| {
-        chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<_, io::Error>))
-    }))
+fn reader(mut chunks: mpsc::Receiver<io::Result<Bytes>>) -> impl tokio::io::AsyncRead + Send {
+    StreamReader::new(futures_util::stream::poll_fn(move |context| chunks.poll_recv(context)))
 }
 
 type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
@@ -240,8 +238,8 @@ type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
 /// A closed `stdout` does not end it: standard error is still wanted, and the program must not block.
 async fn pump(
     mut output: Output,
-    stdout: mpsc::Sender<Bytes>,
-    stderr: mpsc::Sender<Bytes>,
+    stdout: mpsc::Sender<io::Result<Bytes>>,
+    stderr: mpsc::Sender<io::Result<Bytes>>,
     exited: CancellationToken,
 ) {
     loop {
@@ -251,11 +249,17 @@ async fn pump(
             () = async { exited.cancelled().await; tokio::time::sleep(DRAIN_DEADLINE).await } => None,
         };
         match next {
-            Some(Ok(LogOutput::StdOut { message })) => _ = stdout.send(message).await,
-            Some(Ok(LogOutput::StdErr { message })) => _ = stderr.send(message).await,
-            Some(Ok(LogOutput::StdIn { .. } | LogOutput::Console { .. })) => {}
+            Some(Ok(LogOutput::StdOut { message })) => _ = stdout.send(Ok(message)).await,
+            Some(Ok(LogOutput::StdErr { message })) => _ = stderr.send(Ok(message)).await,
+            Some(Ok(LogOutput::StdIn { .. })) => {}
+            // Without a terminal every piece has a header: this one was cut off in the middle.
+            Some(Ok(LogOutput::Console { .. })) => {
+                _ = stdout.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
+                break;
+            }
+            // Passed on: a stream that broke must not look like one that ended.
             Some(Err(error)) => {
-                tracing::debug!(%error, "the attach stream broke");
+                _ = stdout.send(Err(io::Error::other(error))).await;
                 break;
             }
             None => break,

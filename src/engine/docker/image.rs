@@ -65,9 +65,10 @@ pub(super) async fn config(engine: &Arc<Shared>, program: &Program) -> Result<Im
     if let Some(config) = entry.believed() {
         return Ok(config);
     }
-    // A task, so that a caller who goes away does not end the pull that others wait for.
+    // A task, so that a caller who goes away does not end the pull that others wait for. Nobody waits for it at the
+    // end: the engine finishes a pull by itself, or forgets it.
     let asking = ask(engine.clone(), entry, program.image.clone(), program.pull);
-    engine.containers.spawn(asking).await.unwrap_or_else(|e| {
+    tokio::spawn(asking).await.unwrap_or_else(|e| {
         Err(EngineError::new(EngineErrorKind::Refused, "looking up an image failed").because(e))
     })
 }
