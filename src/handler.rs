@@ -244,13 +244,23 @@ impl Inner {
         mut head: request::Parts,
         mut input: Input,
     ) -> Result<Response<Body>, Unanswered> {
+        // As it came: a redirect makes the request a GET for the next program, not for the client.
+        let head_only = head.method == Method::HEAD;
         let mut cookies = Vec::new();
         for _ in 0..=MAX_LOCAL_REDIRECTS {
             let path = NormalPath::parse(head.uri.path()).map_err(Failure::from)?;
             let found = self.router.find(&client.host, path.as_bytes()).ok_or(Failure::NoRoute)?;
             let target = found.target;
             tracing::Span::current().record("route", &*target.name);
-            let served = self.serve(request_id, &client, target, found.path_info, &head, input).await;
+            let request = invocation::Request {
+                id: request_id,
+                client: &client,
+                head: &head,
+                path_info: found.path_info,
+                mount: &self.mount,
+                content_length: None,
+            };
+            let served = self.serve(target, request, head_only, input).await;
             match served.map_err(|failed| Unanswered { failed, debug: target.route.debug_errors })? {
                 Reply::Response(mut response) => {
                     for cookie in cookies {
@@ -271,11 +281,9 @@ impl Inner {
     /// Admits a request to a route and runs the route's program for it.
     async fn serve(
         &self,
-        request_id: &Arc<str>,
-        client: &Client,
         target: &Target,
-        path_info: &[u8],
-        head: &request::Parts,
+        mut request: invocation::Request<'_>,
+        head_only: bool,
         input: Input,
     ) -> Result<Reply, Failed> {
         let route = &target.route;
@@ -309,14 +317,7 @@ impl Inner {
             image = self.engine.image(&route.program) => image.map_err(Failure::from)?,
             () = deadline.passed() => return Err(Failure::DeadlinePassed.into()),
         };
-        let request = invocation::Request {
-            id: request_id,
-            client,
-            head,
-            path_info,
-            mount: &self.mount,
-            content_length: input.length(),
-        };
+        request.content_length = input.length();
         let invocation = invocation::invocation(route, &target.name, &image, &request);
 
         let (sender, reply) = oneshot::channel();
@@ -326,9 +327,9 @@ impl Inner {
             route: route.clone(),
             invocation,
             input,
-            method: head.method.clone(),
+            head_only,
             deadline,
-            client: head.extensions.get::<ClientConnection>().cloned(),
+            client: request.head.extensions.get::<ClientConnection>().cloned(),
             abandoned: abandoned.clone(),
             place,
         };
@@ -373,14 +374,47 @@ fn redirected(head: &mut request::Parts, mount: &str, location: &str) -> Result<
     let Some(inside) = location.strip_prefix(mount).filter(|inside| inside.starts_with('/')) else {
         return Err(Failure::NoRoute);
     };
-    head.uri = inside.parse::<Uri>().map_err(|_| Failure::Malformed("the local redirect is no path"))?;
-    if head.method != Method::HEAD {
-        head.method = Method::GET;
-    }
+    let target = inside.parse().map_err(|_| Failure::Malformed("the local redirect is no path"))?;
+    // An authority stays: it is the host that was asked for, and HTTP/2 has no Host field beside it.
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    parts.path_and_query = Some(target);
+    head.uri = Uri::from_parts(parts).map_err(|_| Failure::Malformed("the request has no usable target"))?;
+    head.method = Method::GET;
     let describes_body = |name: &str| name.starts_with("content-") || name == "transfer-encoding";
     let names: Vec<_> = head.headers.keys().filter(|name| describes_body(name.as_str())).cloned().collect();
     for name in names {
         head.headers.remove(name);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn after_redirect(uri: &str, mount: &str, location: &str) -> Result<String, Failure> {
+        let (mut head, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
+        redirected(&mut head, mount, location)?;
+        Ok(head.uri.to_string())
+    }
+
+    #[test]
+    fn a_local_redirect_replaces_path_and_query() {
+        assert_eq!(after_redirect("/a?b", "", "/c?d").unwrap(), "/c?d");
+        assert_eq!(after_redirect("/a?b", "", "/c").unwrap(), "/c");
+    }
+
+    #[test]
+    fn a_local_redirect_keeps_the_host_that_the_target_names() {
+        assert_eq!(after_redirect("http://h:81/a?b", "", "/c").unwrap(), "http://h:81/c");
+    }
+
+    #[test]
+    fn a_local_redirect_stays_below_the_mount() {
+        assert_eq!(after_redirect("/a", "/apps", "/apps/c").unwrap(), "/c");
+        for outside in ["/c", "/appsc", "/apps"] {
+            assert!(matches!(after_redirect("/a", "/apps", outside), Err(Failure::NoRoute)), "{outside}");
+        }
+    }
 }

@@ -27,8 +27,8 @@ pub struct Context<'a> {
     pub server_port: u16,
     /// The address that the connection came in at, where it has one: `SERVER_ADDR`.
     pub server_addr: Option<IpAddr>,
-    /// The client: `REMOTE_ADDR`, `REMOTE_HOST` and `REMOTE_PORT`. Absent on a unix socket that no trusted
-    /// proxy speaks for.
+    /// The client: `REMOTE_ADDR`, `REMOTE_HOST` and, unless it is 0, `REMOTE_PORT`. Absent on a unix socket that no
+    /// trusted proxy speaks for.
     pub remote: Option<SocketAddr>,
     /// Whether the client's connection is encrypted: `HTTPS` and `REQUEST_SCHEME`.
     pub https: bool,
@@ -130,7 +130,10 @@ fn set_client(variables: &mut MetaVariables, context: &Context<'_>) {
         let address = remote.ip().to_canonical().to_string();
         variables.set("REMOTE_ADDR", &address);
         variables.set("REMOTE_HOST", &address);
-        variables.set("REMOTE_PORT", remote.port().to_string());
+        // What a proxy tells of a client has no port, mostly.
+        if remote.port() != 0 {
+            variables.set("REMOTE_PORT", remote.port().to_string());
+        }
     }
     if let Some(user) = context.user {
         variables.set("AUTH_TYPE", &user.auth_type);

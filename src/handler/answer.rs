@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -64,19 +64,12 @@ pub(super) struct Answering<'a> {
 impl<'a> Answering<'a> {
     pub(super) fn new(
         route: &'a Route,
-        method: &Method,
+        head_only: bool,
         reply: oneshot::Sender<Result<Reply, Failed>>,
         abandoned: CancellationToken,
         detached: &'a AtomicBool,
     ) -> Self {
-        Self {
-            route,
-            head_only: method == Method::HEAD,
-            reply: Some(reply),
-            chunks: None,
-            abandoned,
-            detached,
-        }
+        Self { route, head_only, reply: Some(reply), chunks: None, abandoned, detached }
     }
 
     /// Reads the program's output to its end, and gives it on as it comes. An answer counts as complete only

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::Method;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +34,8 @@ pub(super) struct Exchange {
     pub(super) route: Arc<Route>,
     pub(super) invocation: Invocation,
     pub(super) input: Input,
-    pub(super) method: Method,
+    /// Whether the client asked for the head alone.
+    pub(super) head_only: bool,
     pub(super) deadline: Deadline,
     /// The client's connection, where it can be watched.
     pub(super) client: Option<ClientConnection>,
@@ -51,7 +51,7 @@ impl Exchange {
     pub(super) async fn run(self, reply: oneshot::Sender<Result<Reply, Failed>>) {
         let detached = AtomicBool::new(false);
         let mut answering =
-            Answering::new(&self.route, &self.method, reply, self.abandoned.clone(), &detached);
+            Answering::new(&self.route, self.head_only, reply, self.abandoned.clone(), &detached);
         let started = tokio::select! {
             started = self.engine.start(&self.route.program, self.invocation) => started.map_err(Failure::from),
             () = self.deadline.passed() => Err(Failure::DeadlinePassed),

@@ -246,6 +246,13 @@ fn an_ipv4_client_on_an_ipv6_socket_has_an_ipv4_address() {
 }
 
 #[test]
+fn a_port_that_nobody_told_is_unset() {
+    let context = Context { remote: Some("192.0.2.7:0".parse().unwrap()), ..context() };
+    assert_eq!(in_context("REMOTE_ADDR", &context), some("192.0.2.7"));
+    assert_eq!(in_context("REMOTE_PORT", &context), None);
+}
+
+#[test]
 fn the_remote_host_is_the_address() {
     let context = Context { remote: Some("192.0.2.7:50000".parse().unwrap()), ..context() };
     assert_eq!(in_context("REMOTE_HOST", &context), some("192.0.2.7"));
