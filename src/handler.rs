@@ -1,6 +1,6 @@
 //! One request: from its head to a program, and from what the program prints to a response.
 //!
-//! The only place where HTTP, CGI and containers meet. The request's way, top to bottom: [`Handler::call`] →
+//! The only place where HTTP, CGI and containers meet. The request's way, top to bottom: `Handler::call` →
 //! `answer` finds the route, and again after each local redirect → `serve` admits the request, takes its body,
 //! makes its meta-variables → `exchange` runs the program → `answer` (the module) gives its output to the
 //! client. Every refusal on the way is a `Failure`, and becomes a response in one place.
@@ -211,13 +211,15 @@ impl Inner {
         let began = Instant::now();
         let (head, body) = request.into_parts();
         let (method, uri, version) = (head.method.clone(), head.uri.clone(), head.version);
-        let mut remote = None;
+        let (mut remote, mut route) = (None, None);
 
         let answered = match Client::of(&head, &self.trusted_proxies) {
             Ok(client) => {
                 remote = client.remote.map(|remote| remote.ip().to_canonical());
                 match declared_length(&head) {
-                    Ok(length) => self.answer(&request_id, client, head, Input::new(body, length)).await,
+                    Ok(length) => {
+                        self.answer(&request_id, client, head, Input::new(body, length), &mut route).await
+                    }
                     Err(failure) => Err(failure.into()),
                 }
             }
@@ -231,7 +233,8 @@ impl Inner {
         let id = HeaderValue::from_str(&request_id).expect("an id is hexadecimal digits");
         response.headers_mut().insert(X_REQUEST_ID, id);
         let status = response.status();
-        let record = Record { request_id, remote, method, uri, version, began, status, bytes: 0, cut: false };
+        let record =
+            Record { request_id, remote, route, method, uri, version, began, status, bytes: 0, cut: false };
         response.body_mut().set_record(record);
         response
     }
@@ -243,15 +246,18 @@ impl Inner {
         client: Client,
         mut head: request::Parts,
         mut input: Input,
+        route: &mut Option<Arc<str>>,
     ) -> Result<Response<Body>, Unanswered> {
         // As it came: a redirect makes the request a GET for the next program, not for the client.
         let head_only = head.method == Method::HEAD;
+        let mut deadline = Deadline::NEVER;
         let mut cookies = Vec::new();
         for _ in 0..=MAX_LOCAL_REDIRECTS {
             let path = NormalPath::parse(head.uri.path()).map_err(Failure::from)?;
             let found = self.router.find(&client.host, path.as_bytes()).ok_or(Failure::NoRoute)?;
             let target = found.target;
             tracing::Span::current().record("route", &*target.name);
+            *route = Some(target.name.clone());
             let request = invocation::Request {
                 id: request_id,
                 client: &client,
@@ -260,7 +266,9 @@ impl Inner {
                 mount: &self.mount,
                 content_length: None,
             };
-            let served = self.serve(target, request, head_only, input).await;
+            // The whole request's: a redirect does not begin it anew.
+            deadline = deadline.within(target.route.limits.timeout);
+            let served = self.serve(target, request, head_only, deadline, input).await;
             match served.map_err(|failed| Unanswered { failed, debug: target.route.debug_errors })? {
                 Reply::Response(mut response) => {
                     for cookie in cookies {
@@ -284,11 +292,11 @@ impl Inner {
         target: &Target,
         mut request: invocation::Request<'_>,
         head_only: bool,
+        deadline: Deadline,
         input: Input,
     ) -> Result<Reply, Failed> {
         let route = &target.route;
         let limits = &route.limits;
-        let deadline = Deadline::after(limits.timeout);
         if let (Some(length), Some(limit)) = (input.length(), limits.max_request_body)
             && length > limit
         {
@@ -371,10 +379,13 @@ fn declared_length(head: &request::Parts) -> Result<Option<u64>, Failure> {
 /// Turns a request into the GET that a local redirect asks for (RFC 3875 §6.2.2): the same client, another path,
 /// no body and nothing that describes one.
 fn redirected(head: &mut request::Parts, mount: &str, location: &str) -> Result<(), Failure> {
-    let Some(inside) = location.strip_prefix(mount).filter(|inside| inside.starts_with('/')) else {
-        return Err(Failure::NoRoute);
+    let target = match location.strip_prefix(mount) {
+        Some(inside) if inside.starts_with('/') => inside.to_owned(),
+        // The mount itself, with no slash behind it.
+        Some(inside) if inside.is_empty() || inside.starts_with('?') => format!("/{inside}"),
+        _ => return Err(Failure::NoRoute),
     };
-    let target = inside.parse().map_err(|_| Failure::Malformed("the local redirect is no path"))?;
+    let target = target.parse().map_err(|_| Failure::Malformed("the local redirect is no path"))?;
     // An authority stays: it is the host that was asked for, and HTTP/2 has no Host field beside it.
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     parts.path_and_query = Some(target);
@@ -413,7 +424,9 @@ mod tests {
     #[test]
     fn a_local_redirect_stays_below_the_mount() {
         assert_eq!(after_redirect("/a", "/apps", "/apps/c").unwrap(), "/c");
-        for outside in ["/c", "/appsc", "/apps"] {
+        assert_eq!(after_redirect("/a", "/apps", "/apps").unwrap(), "/");
+        assert_eq!(after_redirect("/a", "/apps", "/apps?x").unwrap(), "/?x");
+        for outside in ["/c", "/appsc"] {
             assert!(matches!(after_redirect("/a", "/apps", outside), Err(Failure::NoRoute)), "{outside}");
         }
     }

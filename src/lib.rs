@@ -18,9 +18,6 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # if std::env::var_os("DOCKER_HOST").is_none() && !std::path::Path::new("/var/run/docker.sock").exists() {
-//! #     return Ok(eprintln!("not run: there is no Docker engine"));
-//! # }
 //! let engine = Arc::new(DockerEngine::connect_with_env().await?);
 //! let programs = Handler::builder(engine)
 //!     .mounted_at("/apps")

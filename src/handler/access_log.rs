@@ -14,6 +14,8 @@ pub const ACCESS_LOG: &str = "dcgi::access";
 pub(super) struct Record {
     pub(super) request_id: Arc<str>,
     pub(super) remote: Option<IpAddr>,
+    /// The route that answered, after all local redirects.
+    pub(super) route: Option<Arc<str>>,
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) version: Version,
@@ -31,6 +33,7 @@ impl Drop for Record {
             target: ACCESS_LOG,
             request_id = &*self.request_id,
             remote = self.remote.map(tracing::field::display),
+            route = self.route.as_deref(),
             method = %self.method,
             uri = %self.uri,
             version = ?self.version,

@@ -11,9 +11,13 @@ use tokio::time::Instant;
 pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// This long from now; `None` is never.
-    pub(super) fn after(timeout: Option<Duration>) -> Self {
-        Self(timeout.map(|timeout| Instant::now() + timeout))
+    pub(super) const NEVER: Self = Self(None);
+
+    /// The earlier one of this and so long from now; `None` is never.
+    #[must_use]
+    pub(super) fn within(self, timeout: Option<Duration>) -> Self {
+        let other = timeout.map(|timeout| Instant::now() + timeout);
+        Self(self.0.into_iter().chain(other).min())
     }
 
     /// Resolves when it has passed.
@@ -70,9 +74,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_deadline_can_only_come_nearer() {
+        let (near, far) = (Some(Duration::from_secs(1)), Some(Duration::from_secs(9)));
+        for deadline in [Deadline::NEVER.within(near).within(far), Deadline::NEVER.within(far).within(near)] {
+            let began = Instant::now();
+            deadline.passed().await;
+            assert_eq!(began.elapsed(), Duration::from_secs(1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn without_a_limit_silence_never_ends_anything() {
         let day = Duration::from_secs(86_400);
         assert!(tokio::time::timeout(day, Activity::new().ceased(None)).await.is_err());
-        assert!(tokio::time::timeout(day, Deadline::after(None).passed()).await.is_err());
+        assert!(tokio::time::timeout(day, Deadline::NEVER.within(None).passed()).await.is_err());
     }
 }

@@ -3,7 +3,7 @@
 //! # Security
 //! A client can hold a connection, and little more: connections, header sizes and the time for a header are
 //! bounded, a response that is not read is given up, and a request head that two servers could read in
-//! two ways is refused before it is parsed ([`head_guard`]).
+//! two ways is refused before it is parsed (`head_guard`).
 
 mod client_io;
 mod connection;

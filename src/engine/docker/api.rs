@@ -21,7 +21,7 @@ impl ErrorContext<'_> {
 
     pub(super) fn unreachable(self, error: Error) -> EngineError {
         let what = format!("{}: the container engine at {} does not answer", self.what, self.endpoint);
-        EngineError::new(EngineErrorKind::Unreachable, what).because(error)
+        EngineError::new(EngineErrorKind::Unreachable, what).because(root_cause(&error))
     }
 }
 
@@ -34,7 +34,15 @@ pub(super) fn error(error: Error, what: impl Into<String>) -> EngineError {
         Error::DockerResponseServerError { message, .. } => {
             EngineError::new(kind, format!("{what}: {}", message.trim()))
         }
-        other => EngineError::new(kind, what).because(other),
+        other => EngineError::new(kind, what).because(root_cause(&other)),
+    }
+}
+
+/// What lies at the bottom: the layers of clients above it say nothing to an operator.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.source() {
+        Some(source) => root_cause(source),
+        None => error.to_string(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One container's life, from before its creation until after its removal.
 
+use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
-    WaitContainerOptionsBuilder,
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, EventsOptionsBuilder,
+    RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -35,6 +36,9 @@ const REAP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pauses between tries to remove a container: from the first to at most the second.
 const REMOVE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// How long after the exit of a program that was killed the engine may take to say that it was out of memory.
+const OOM_NOTICE: Duration = Duration::from_millis(250);
 
 /// How long a container whose creation was never confirmed is looked for.
 const DOUBT: Duration = Duration::from_secs(30);
@@ -296,16 +300,25 @@ async fn status(engine: &Shared, name: &str, code: i64) -> ExitStatus {
     match u8::try_from(code) {
         Ok(code @ 129..=192) => {
             let signal = code - 128;
-            // Only a kill can be the kernel's for want of memory, and only then is the call worth its time.
-            let out_of_memory = signal == SIGKILL
-                && engine
-                    .docker
-                    .inspect_container(name, None)
-                    .await
-                    .is_ok_and(|c| c.state.and_then(|s| s.oom_killed).unwrap_or(false));
+            // Only a kill can be the kernel's for want of memory, and only then are the calls worth their time.
+            let out_of_memory = signal == SIGKILL && was_out_of_memory(engine, name).await;
             ExitStatus::Signalled { signal, out_of_memory }
         }
         Ok(code) => ExitStatus::Exited(code),
         Err(_) => ExitStatus::Exited(u8::MAX),
     }
+}
+
+/// Whether the memory limit was reached. The engine learns of that apart from the exit, and on a busy machine after
+/// it: then the container's state never says so, and only the engine's events do.
+async fn was_out_of_memory(engine: &Shared, name: &str) -> bool {
+    let state = engine.docker.inspect_container(name, None).await.ok().and_then(|container| container.state);
+    if state.and_then(|state| state.oom_killed).unwrap_or(false) {
+        return true;
+    }
+    let filters = HashMap::from([("container", vec![name]), ("event", vec!["oom"])]);
+    // All that it remembers; without a beginning it would tell of what is to come and nothing else.
+    let options = EventsOptionsBuilder::default().since("1").filters(&filters).build();
+    let mut events = Box::pin(engine.docker.events(Some(options)));
+    matches!(tokio::time::timeout(OOM_NOTICE, events.next()).await, Ok(Some(Ok(_))))
 }

@@ -1,7 +1,7 @@
 //! The `docker` engine: the Docker Engine API, spoken by Docker and by Podman.
 //!
 //! A request is five calls, as `docker run --rm` makes them: create, attach, start, wait, remove. The
-//! container's life is a task of its own ([`container`]), so that a caller who loses interest, at whatever
+//! container's life is a task of its own (`container`), so that a caller who loses interest, at whatever
 //! point, leaves nothing behind: the task goes on to the removal.
 //!
 //! # Security
