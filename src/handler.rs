@@ -9,6 +9,7 @@ mod access_log;
 mod admission;
 mod answer;
 mod body;
+mod builder;
 mod client;
 mod clock;
 mod complaints;
@@ -17,6 +18,7 @@ mod failure;
 mod input;
 mod inspect;
 mod invocation;
+mod redirect;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -27,7 +29,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HeaderValue, SET_COOKIE};
-use http::{Method, Request, Response, Uri, request};
+use http::{Method, Request, Response, request};
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,7 @@ use tracing::Instrument;
 
 pub use access_log::ACCESS_LOG;
 pub use body::{AnswerCut, Body};
+pub use builder::HandlerBuilder;
 pub(crate) use failure::Reason;
 pub use inspect::{InspectError, Inspection};
 
@@ -47,6 +50,7 @@ use clock::{Activity, Deadline};
 use exchange::Exchange;
 use failure::Failure;
 use input::Input;
+use redirect::redirected;
 
 use crate::cgi::NormalPath;
 use crate::connection::ClientConnection;
@@ -88,63 +92,6 @@ struct Target {
     route: Arc<Route>,
     name: Arc<str>,
     gate: Gate,
-}
-
-/// Makes a [`Handler`].
-#[derive(Debug)]
-pub struct HandlerBuilder {
-    engine: Arc<dyn Engine>,
-    routes: Vec<Route>,
-    trusted_proxies: Vec<IpNet>,
-    mount: String,
-}
-
-impl HandlerBuilder {
-    /// Adds a route. Of two for the same host and path the first one counts.
-    #[must_use]
-    pub fn route(mut self, route: Route) -> Self {
-        self.routes.push(route);
-        self
-    }
-
-    /// Adds routes.
-    #[must_use]
-    pub fn routes(mut self, routes: impl IntoIterator<Item = Route>) -> Self {
-        self.routes.extend(routes);
-        self
-    }
-
-    /// Whose `Forwarded` and `X-Forwarded-*` headers are believed. Nobody's, unless said.
-    #[must_use]
-    pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        self.trusted_proxies.extend(networks);
-        self
-    }
-
-    /// The path, such as `/apps`, that a router above strips before requests come here. Programs see it again at
-    /// the front of `SCRIPT_NAME` and `REQUEST_URI`, and local redirects begin with it.
-    #[must_use]
-    pub fn mounted_at(mut self, path: &str) -> Self {
-        self.mount = path.trim_end_matches('/').to_owned();
-        self
-    }
-
-    /// The handler.
-    pub fn build(self) -> Handler {
-        let target = |route: Route| {
-            let (host, path, name) = (route.host.clone(), route.path.clone(), route.name());
-            let gate = Gate::new(&route.limits);
-            (host, path, Target { route: Arc::new(route), name, gate })
-        };
-        let inner = Inner {
-            engine: self.engine,
-            router: Router::new(self.routes.into_iter().map(target)),
-            trusted_proxies: self.trusted_proxies,
-            mount: self.mount,
-            exchanges: TaskTracker::new(),
-        };
-        Handler { inner: Arc::new(inner) }
-    }
 }
 
 impl Handler {
@@ -373,61 +320,5 @@ fn declared_length(head: &request::Parts) -> Result<Option<u64>, Failure> {
     match head.headers.get(CONTENT_LENGTH) {
         Some(value) => parse(value).map(Some).ok_or(Failure::Malformed("Content-Length is no number")),
         None => Ok(None),
-    }
-}
-
-/// Turns a request into the GET that a local redirect asks for (RFC 3875 §6.2.2): the same client, another path,
-/// no body and nothing that describes one.
-fn redirected(head: &mut request::Parts, mount: &str, location: &str) -> Result<(), Failure> {
-    let target = match location.strip_prefix(mount) {
-        Some(inside) if inside.starts_with('/') => inside.to_owned(),
-        // The mount itself, with no slash behind it.
-        Some(inside) if inside.is_empty() || inside.starts_with('?') => format!("/{inside}"),
-        _ => return Err(Failure::NoRoute),
-    };
-    let target = target.parse().map_err(|_| Failure::Malformed("the local redirect is no path"))?;
-    // An authority stays: it is the host that was asked for, and HTTP/2 has no Host field beside it.
-    let mut parts = std::mem::take(&mut head.uri).into_parts();
-    parts.path_and_query = Some(target);
-    head.uri = Uri::from_parts(parts).map_err(|_| Failure::Malformed("the request has no usable target"))?;
-    head.method = Method::GET;
-    let describes_body = |name: &str| name.starts_with("content-") || name == "transfer-encoding";
-    let names: Vec<_> = head.headers.keys().filter(|name| describes_body(name.as_str())).cloned().collect();
-    for name in names {
-        head.headers.remove(name);
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn after_redirect(uri: &str, mount: &str, location: &str) -> Result<String, Failure> {
-        let (mut head, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
-        redirected(&mut head, mount, location)?;
-        Ok(head.uri.to_string())
-    }
-
-    #[test]
-    fn a_local_redirect_replaces_path_and_query() {
-        assert_eq!(after_redirect("/a?b", "", "/c?d").unwrap(), "/c?d");
-        assert_eq!(after_redirect("/a?b", "", "/c").unwrap(), "/c");
-    }
-
-    #[test]
-    fn a_local_redirect_keeps_the_host_that_the_target_names() {
-        assert_eq!(after_redirect("http://h:81/a?b", "", "/c").unwrap(), "http://h:81/c");
-    }
-
-    #[test]
-    fn a_local_redirect_stays_below_the_mount() {
-        assert_eq!(after_redirect("/a", "/apps", "/apps/c").unwrap(), "/c");
-        assert_eq!(after_redirect("/a", "/apps", "/apps").unwrap(), "/");
-        assert_eq!(after_redirect("/a", "/apps", "/apps?x").unwrap(), "/?x");
-        for outside in ["/c", "/appsc"] {
-            assert!(matches!(after_redirect("/a", "/apps", outside), Err(Failure::NoRoute)), "{outside}");
-        }
     }
 }

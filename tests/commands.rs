@@ -185,21 +185,12 @@ fn invoke_leaves_no_container() {
     assert_eq!((code, docker::containers("dcgi.route=/left")), (0, 0));
 }
 
-#[test]
-#[allow(clippy::disallowed_methods)]
-fn run_serves_one_image_at_the_root_and_shows_why_it_fails() {
+/// Runs `dcgi run` with the probe's image and these steps, has `/any/path` answered, and ends it.
+fn run_once(options: &[&str], steps: &str) -> common::Response {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
-        .args([
-            "run",
-            docker::probe_image(),
-            "-l",
-            "127.0.0.1:0",
-            "-e",
-            "GREETING=hi",
-            "--",
-            "do",
-            "text&args&env=GREETING&exit=3",
-        ])
+        .args(["run", docker::probe_image(), "-l", "127.0.0.1:0"])
+        .args(options)
+        .args(["--", "do", steps])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -208,25 +199,29 @@ fn run_serves_one_image_at_the_root_and_shows_why_it_fails() {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("dcgi listens on http://").unwrap().parse().unwrap();
     let response = Connection::open(address).get("/any/path");
-    assert_eq!((response.status, response.text().lines().last().unwrap()), (200, "=hi"));
     Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
+    response
+}
 
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
-        .args(["run", docker::probe_image(), "-l", "127.0.0.1:0", "--", "do", "err=a <reason>&exit=3"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("dcgi listens on http://").unwrap().parse().unwrap();
-    let page = Connection::open(address).get("/");
+#[test]
+fn run_serves_one_image_at_the_root() {
+    let response = run_once(&["-e", "GREETING=hi"], "text&env=GREETING&env=PATH_INFO");
+    assert_eq!((response.status, response.text().as_str()), (200, "=hi\n=/any/path\n"));
+}
+
+#[test]
+fn run_shows_why_a_program_fails() {
+    let page = run_once(&[], "err=a <reason>&exit=3");
     assert_eq!(page.status, 502);
     assert!(page.text().contains("the program printed nothing (exit status 3)"), "{}", page.text());
     assert!(page.text().contains("a &lt;reason&gt;"), "{}", page.text());
-    Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn run_serves_a_filter() {
+    let response = run_once(&["--raw", "--content-type", "text/x-y"], "print=as it is");
+    assert_eq!((response.header("content-type"), response.text().as_str()), (Some("text/x-y"), "as it is"));
 }
 
 #[test]
