@@ -226,8 +226,9 @@ fn a_client_that_vanishes_mid_body_kills_the_process(server: &Server) {
 
 fn a_client_that_vanishes_mid_body_kills_a_silent_process(server: &Server) {
     let mut connection = server.connect();
-    connection.send(post("/vanish-silently?count&forever", "Content-Length: 100"));
+    connection.send(post("/vanish-silently?err=it%20runs%0A&count&forever", "Content-Length: 100"));
     connection.send("half of it");
+    server.wait_for_log("dcgi::stderr: it runs");
     assert_killed(server, "/vanish-silently", || drop(connection));
 }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use crate::cases;
 use crate::common::server::unique_path;
-use crate::common::{Connection, PATIENCE, Server, print, wait_until};
+use crate::common::{Connection, PATIENCE, Server, wait_until};
 
 cases![
     no_more_programs_run_at_once_than_the_route_has_places,

@@ -2,7 +2,7 @@
 
 use crate::cases;
 use crate::common::client::Framing;
-use crate::common::{Connection, PATIENCE, Response, Server, encoded, print, wait_until};
+use crate::common::{Connection, Response, Server, encoded, print};
 
 cases![
     header_lines_may_end_in_lf,

@@ -14,14 +14,14 @@ pub(super) struct ErrorContext<'a> {
 impl ErrorContext<'_> {
     pub(super) fn error(self, error: Error) -> EngineError {
         if kind(&error) == EngineErrorKind::Unreachable {
-            return self.unreachable(error);
+            return self.unreachable(&error);
         }
         self::error(error, self.what)
     }
 
-    pub(super) fn unreachable(self, error: Error) -> EngineError {
+    pub(super) fn unreachable(self, error: &Error) -> EngineError {
         let what = format!("{}: the container engine at {} does not answer", self.what, self.endpoint);
-        EngineError::new(EngineErrorKind::Unreachable, what).because(root_cause(&error))
+        EngineError::new(EngineErrorKind::Unreachable, what).because(root_cause(error))
     }
 }
 

@@ -159,6 +159,6 @@ impl Shared {
         let alive = async {
             tokio::time::timeout(Duration::from_secs(2), self.docker.ping()).await.is_ok_and(|r| r.is_ok())
         };
-        if doubtful && !alive.await { context.unreachable(error) } else { context.error(error) }
+        if doubtful && !alive.await { context.unreachable(&error) } else { context.error(error) }
     }
 }
