@@ -283,6 +283,91 @@ fn a_pull_that_cannot_succeed_gives_502_and_its_reason_in_the_log() {
     server.wait_for_log("image `localhost:1/no/such:image` cannot be pulled");
 }
 
+/// A registry with the probe's image in it: Docker's own, on a port and in a folder that are this test's.
+struct Registry {
+    process: std::process::Child,
+    folder: std::path::PathBuf,
+    image: String,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let folder = unique_path("registry");
+        std::fs::create_dir(&folder).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}}}\n",
+            folder.display()
+        );
+        std::fs::write(folder.join("config.yml"), config).unwrap();
+        let unpacked = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/usr/bin/docker-registry");
+        let program = if std::path::Path::new(unpacked).exists() { unpacked } else { "docker-registry" };
+        let process = Command::new(program)
+            .arg("serve")
+            .arg(folder.join("config.yml"))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("scripts/prerequisites has been run");
+        let image = format!("localhost:{port}/probe");
+        let registry = Self { process, folder, image };
+        wait_until("the registry listens", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        common::docker::docker(&["tag", common::docker::probe_image(), &registry.image]);
+        common::docker::docker(&["push", "-q", &registry.image]);
+        registry
+    }
+
+    /// Takes the image from the engine, and leaves it in the registry.
+    fn forget_image(&self) {
+        common::docker::docker(&["rmi", &self.image]);
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+        _ = std::fs::remove_dir_all(&self.folder);
+        // Where the test has got so far that it is there.
+        _ = Command::new("docker").args(["rmi", &self.image]).stderr(std::process::Stdio::null()).status();
+    }
+}
+
+#[test]
+fn a_missing_image_is_pulled_once_for_all_who_wait() {
+    let registry = Registry::start();
+    registry.forget_image();
+    let server = Server::start(&format!("[[route]]\npath = \"/p\"\nimage = \"{}\"\n", registry.image));
+    let mut waiting: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for connection in &mut waiting {
+        connection.send("GET /p?text&print=served HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    for connection in &mut waiting {
+        assert_eq!(connection.response().text(), "served");
+    }
+    assert_eq!(server.log().matches("pulled image").count(), 1, "{}", server.log());
+}
+
+#[test]
+fn with_pull_always_an_image_is_pulled_though_it_is_there() {
+    let registry = Registry::start();
+    let route = format!("[[route]]\npath = \"/p\"\nimage = \"{}\"\npull = \"always\"\n", registry.image);
+    let server = Server::start(&route);
+    assert_eq!(server.get("/p?text&print=served").text(), "served");
+    server.wait_for_log("pulled image");
+}
+
+#[test]
+fn with_pull_never_a_missing_image_is_502() {
+    let registry = Registry::start();
+    registry.forget_image();
+    let route = format!("[[route]]\npath = \"/p\"\nimage = \"{}\"\npull = \"never\"\n", registry.image);
+    let server = Server::start(&route);
+    assert_eq!(server.get("/p?text").status, 502);
+    server.wait_for_log("and `pull = \"never\"` forbids pulling it");
+}
+
 #[test]
 fn an_image_that_comes_later_is_served_without_a_restart() {
     let tag = format!("dcgi-test/later-{}", std::process::id());

@@ -40,7 +40,7 @@ impl Drop for Record {
             status = self.status.as_u16(),
             bytes = self.bytes,
             cut = self.cut,
-            milliseconds = self.began.elapsed().as_secs_f64() * 1000.0,
+            milliseconds = self.began.elapsed().as_micros() as f64 / 1000.0,
         );
     }
 }
