@@ -154,15 +154,8 @@ impl<'a> Answering<'a> {
             self.send_response(held.take(), bodyless, tally.declared);
         }
         let mut decoder = chunked.then(ChunkedDecoder::default);
-        let mut next = Some(rest).filter(|rest| !rest.is_empty());
-        loop {
-            let Some(bytes) = next else {
-                next = source.read().await?;
-                if next.is_none() {
-                    break;
-                }
-                continue;
-            };
+        let mut next = if rest.is_empty() { source.read().await? } else { Some(rest) };
+        while let Some(bytes) = next {
             if !has_content_type && tally.total == 0 && !bodyless {
                 tracing::warn!("the program prints a body without a Content-Type");
             }
@@ -174,7 +167,7 @@ impl<'a> Answering<'a> {
                 self.send(tally.count(piece)?).await?;
             }
             source.activity.touch();
-            next = None;
+            next = source.read().await?;
         }
         if let Some(decoder) = &decoder
             && !decoder.is_done()
@@ -183,7 +176,8 @@ impl<'a> Answering<'a> {
         }
         finished(source.ended().await?)?;
         let last = tally.end()?;
-        self.send_response(held.take(), bodyless, tally.declared);
+        // Where it was held until now, it is an empty one.
+        self.send_response(held.take(), true, None);
         self.complete(last).await
     }
 
@@ -243,19 +237,13 @@ impl<'a> Answering<'a> {
         }
     }
 
-    /// Sends what was held back, and that this is all.
+    /// Sends the last byte, where it was held back, else that this is all.
     async fn complete(&mut self, last: Option<Bytes>) -> Result<(), Failure> {
-        let declared = last.is_some();
-        if let Some(last) = last {
-            self.send(last).await?;
-        }
-        match &self.chunks {
-            Some(chunks) => match chunks.send(Chunk::End).await {
-                // Behind a declared length nobody needs to read on.
-                Err(_) if !declared => Err(Failure::ClientGone),
-                _ => Ok(()),
-            },
-            None => Ok(()),
+        match (last, &self.chunks) {
+            // With it the declared length is there, and nobody reads on.
+            (Some(last), _) => self.send(last).await,
+            (None, Some(chunks)) => chunks.send(Chunk::End).await.map_err(|_| Failure::ClientGone),
+            (None, None) => Ok(()),
         }
     }
 }

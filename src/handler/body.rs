@@ -42,7 +42,8 @@ pub(super) struct Output {
     _abandoned: DropGuard,
 }
 
-/// What the exchange sends. A channel that closes without [`Chunk::End`] is an answer that was cut.
+/// What the exchange sends. A channel that closes without [`Chunk::End`], or before all of a declared length has
+/// come, is an answer that was cut.
 #[derive(Debug)]
 pub(super) enum Chunk {
     Bytes(Bytes),
@@ -98,6 +99,8 @@ impl http_body::Body for Body {
                 }
                 bytes
             }
+            // All that was promised has come: no end is announced behind it.
+            Content::Program(Output { remaining: Some(0), .. }) => return Poll::Ready(None),
             Content::Program(output) => match std::task::ready!(output.chunks.poll_recv(cx)) {
                 Some(Chunk::Bytes(bytes)) => {
                     if let Some(remaining) = &mut output.remaining {

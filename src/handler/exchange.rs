@@ -78,6 +78,8 @@ impl Exchange {
             let mut giving = std::pin::pin!(answering.give(stdout, exit, &activity));
             let result = loop {
                 tokio::select! {
+                    // A client that has taken in the last of an answer may be gone by the time that this is seen.
+                    biased;
                     given = &mut giving => break given,
                     () = &mut collecting, if !collected => collected = true,
                     done = &mut feeding, if !fed => match done {

@@ -2,7 +2,7 @@
 
 use crate::cases;
 use crate::common::client::Framing;
-use crate::common::{Connection, Response, Server, encoded, print};
+use crate::common::{Connection, PATIENCE, Response, Server, encoded, print, wait_until};
 
 cases![
     header_lines_may_end_in_lf,
@@ -32,6 +32,7 @@ cases![
     an_invalid_header_name_is_502,
     two_set_cookie_headers_survive_in_order,
     a_content_length_is_the_answers_framing,
+    a_client_that_got_its_content_length_has_not_left,
     fewer_bytes_than_the_content_length_abort_the_connection,
     more_bytes_than_the_content_length_abort_the_connection,
     a_body_beside_a_content_length_of_0_is_502,
@@ -265,6 +266,17 @@ fn a_content_length_is_the_answers_framing(server: &Server) {
     assert_eq!(response.framing, Framing::Length(4));
     assert_whole(&response, 200, "body");
     assert_in_step(&mut connection);
+}
+
+fn a_client_that_got_its_content_length_has_not_left(server: &Server) {
+    let mut connection = server.connect();
+    let path = format!("/declared?print={}", encoded("Content-Type: text/plain\nContent-Length: 5\n\nhello"));
+    let answers: Vec<_> = (0..8).map(|_| connection.get(&path)).collect();
+    wait_until("the exchanges are over", PATIENCE, || server.containers_of("/declared") == 0);
+    for answer in answers {
+        assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+        assert!(!server.log_of(answer.id()).contains("went away"), "{}", server.log_of(answer.id()));
+    }
 }
 
 fn fewer_bytes_than_the_content_length_abort_the_connection(server: &Server) {
