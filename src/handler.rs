@@ -54,7 +54,7 @@ use redirect::redirected;
 
 use crate::cgi::NormalPath;
 use crate::connection::ClientConnection;
-use crate::engine::Engine;
+use crate::engine::{Engine, Lease};
 use crate::route::{Output, RequestBody, Route};
 use crate::router::Router;
 
@@ -177,6 +177,10 @@ impl Inner {
             failed.failure.page(&request_id, debug.then_some(&failed.complaints))
         });
 
+        if method == Method::HEAD {
+            // Servers of HTTP/2 send what there is.
+            response = response.map(Body::without_content);
+        }
         let id = HeaderValue::from_str(&request_id).expect("an id is hexadecimal digits");
         response.headers_mut().insert(X_REQUEST_ID, id);
         let status = response.status();
@@ -254,6 +258,7 @@ impl Inner {
         target.gate.check().map_err(busy)?;
         let input = match (&route.output, route.request_body) {
             (Output::Cgi, RequestBody::Spool) if input.is_unmeasured() => {
+                let _room = target.gate.spool().map_err(busy)?;
                 let activity = Activity::new();
                 tokio::select! {
                     spooled = input.spool(limits.max_request_body, &activity) => spooled?,
@@ -273,7 +278,8 @@ impl Inner {
             () = deadline.passed() => return Err(Failure::DeadlinePassed.into()),
         };
         request.content_length = input.length();
-        let invocation = invocation::invocation(route, &target.name, &image, &request);
+        let mut invocation = invocation::invocation(route, &target.name, &image, &request);
+        invocation.lease = Lease::new(place);
 
         let (sender, reply) = oneshot::channel();
         let abandoned = CancellationToken::new();
@@ -286,7 +292,6 @@ impl Inner {
             deadline,
             client: request.head.extensions.get::<ClientConnection>().cloned(),
             abandoned: abandoned.clone(),
-            place,
         };
         // Dropped with this future, should the client leave before there is a reply.
         let guard = abandoned.drop_guard();

@@ -14,7 +14,7 @@ mod program;
 pub mod docker;
 
 use std::ffi::OsString;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -83,6 +83,26 @@ pub struct Invocation {
     pub working_dir: Option<String>,
     /// When this run must have ended, whoever started it. After that anyone may clear it away.
     pub expires: Option<SystemTime>,
+    /// Dropped by the engine when nothing of this run is left, though nobody waits for it any more.
+    pub lease: Lease,
+}
+
+/// Something that is held for as long as anything of a run exists: a place among those that may run at once, say.
+/// It means nothing to the engine.
+#[derive(Clone, Default)]
+pub struct Lease(#[expect(dead_code, reason = "held for its drop")] Option<Arc<dyn Send + Sync>>);
+
+impl Lease {
+    /// A lease of something.
+    pub fn new(held: impl Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(held)))
+    }
+}
+
+impl Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lease")
+    }
 }
 
 /// What an image says of the program in it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::route::Limits;
 
@@ -14,6 +14,9 @@ pub(super) struct Gate {
     running: Arc<Semaphore>,
     /// One permit for every request that may wait for a place.
     waiting: Semaphore,
+    /// One permit for every body that may be spooled: as many as there are requests that could get on. Spooling takes
+    /// no place, but it takes memory and disk.
+    spooling: Semaphore,
     patience: Duration,
 }
 
@@ -34,6 +37,7 @@ impl Gate {
         Self {
             running: Arc::new(bounded(limits.max_concurrency)),
             waiting: bounded(limits.queue),
+            spooling: bounded(limits.max_concurrency.saturating_add(limits.queue)),
             patience: limits.queue_timeout,
         }
     }
@@ -43,6 +47,11 @@ impl Gate {
     pub(super) fn check(&self) -> Result<(), Refusal> {
         let full = self.running.available_permits() == 0 && self.waiting.available_permits() == 0;
         if full { Err(Refusal::QueueFull) } else { Ok(()) }
+    }
+
+    /// The right to spool a body. Given back on drop.
+    pub(super) fn spool(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.spooling.try_acquire().map_err(|_| Refusal::QueueFull)
     }
 
     /// Takes a place, waiting for one where the queue has room. First come, first served.
@@ -89,6 +98,13 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert_eq!(gate.enter().await.unwrap_err(), Refusal::WaitedTooLong);
         assert_eq!(began.elapsed(), Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn no_more_bodies_are_spooled_than_requests_could_get_on() {
+        let gate = gate(1, 1);
+        let _bodies = [gate.spool().unwrap(), gate.spool().unwrap()];
+        assert_eq!(gate.spool().unwrap_err(), Refusal::QueueFull);
     }
 
     #[tokio::test]

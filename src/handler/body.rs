@@ -74,6 +74,15 @@ impl Body {
         Self { content: Content::Program(output), record: None }
     }
 
+    /// What is left for a client that asked for the head alone: a page at hand is not sent. A program's answer has
+    /// no content then, in the first place.
+    pub(super) fn without_content(self) -> Self {
+        match self.content {
+            Content::Full(_) => Self { content: Content::Empty, record: self.record },
+            _ => self,
+        }
+    }
+
     /// Has the body write a line to the access log when it is dropped.
     pub(super) fn set_record(&mut self, record: Record) {
         self.record = Some(Box::new(record));

@@ -147,10 +147,18 @@ impl<'a> Forwarded<'a> {
     }
 }
 
+/// What stands for a list member that is no text: it parses as nothing.
+const UNREADABLE: &str = "\u{fffd}";
+
 /// The members of a comma-separated list, over all headers of a name.
+///
+/// SECURITY: each is read by itself. A proxy appends what it knows to what its client wrote, in one value; what the
+/// client wrote must not make the rest unreadable.
 fn items<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty())
+    let members =
+        headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    let texts = members.map(|member| std::str::from_utf8(member).map_or(UNREADABLE, str::trim));
+    texts.filter(|item| !item.is_empty())
 }
 
 /// The last hop that is no trusted proxy; each has added its own peer at the end. Beyond one that hides itself
@@ -233,6 +241,19 @@ mod tests {
     fn a_hop_that_hides_itself_hides_all_before_it() {
         let headers = [("forwarded", "for=6.6.6.6, for=_secret, for=10.0.0.7")];
         assert_eq!(remote(&["10.0.0.0/8"], &headers), "10.0.0.7");
+    }
+
+    #[test]
+    fn a_hop_that_is_no_text_hides_only_what_is_before_it() {
+        for name in ["x-forwarded-for", "forwarded"] {
+            let mut head = Request::builder().uri("/").header("host", "h").body(()).unwrap().into_parts().0;
+            let value: &[u8] = if name == "forwarded" { b"for=\xff, for=1.2.3.4" } else { b"\xff, 1.2.3.4" };
+            head.headers.insert(name, http::HeaderValue::from_bytes(value).unwrap());
+            let remote = Some("10.0.0.1:5000".parse().unwrap());
+            head.extensions.insert(ConnectionInfo { remote, ..Default::default() });
+            let client = Client::of(&head, &["10.0.0.0/8".parse().unwrap()]).unwrap();
+            assert_eq!(client.remote.unwrap().ip().to_string(), "1.2.3.4", "{name}");
+        }
     }
 
     #[test]

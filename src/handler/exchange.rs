@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::admission::Place;
 use super::answer::{Answering, Failed, Reply};
 use super::clock::{Activity, Deadline};
 use super::complaints::Complaints;
@@ -42,8 +41,6 @@ pub(super) struct Exchange {
     /// Cancelled when nobody waits for the answer any more: the caller holds its guard until there is a reply,
     /// then the response's body does.
     pub(super) abandoned: CancellationToken,
-    /// Held until nothing of the process is left.
-    pub(super) place: Place,
 }
 
 impl Exchange {
@@ -82,10 +79,12 @@ impl Exchange {
                     biased;
                     given = &mut giving => break given,
                     () = &mut collecting, if !collected => collected = true,
-                    done = &mut feeding, if !fed => match done {
-                        Ok(()) => fed = true,
-                        Err(failure) => break Err(failure),
-                    },
+                    done = &mut feeding, if !fed => {
+                        fed = true;
+                        if let Err(failure) = done {
+                            break Err(failure);
+                        }
+                    }
                     () = self.deadline.passed() => break Err(Failure::DeadlinePassed),
                     () = activity.ceased(limits.idle_timeout) => break Err(Failure::Idle),
                     () = self.abandoned.cancelled() => break Err(Failure::ClientGone),
@@ -110,16 +109,12 @@ impl Exchange {
             Ok(()) => drop(answering),
             Err(failure) => answering.fail(failure, complaints.last_lines()),
         }
-        let reap = async {
-            reaper.reap().await;
-            drop(self.place);
-        };
         let linger = async {
             if lingers {
                 _ = tokio::time::timeout(LINGER, feeding).await;
             }
         };
-        tokio::join!(reap, linger);
+        tokio::join!(reaper.reap(), linger);
     }
 }
 

@@ -9,7 +9,7 @@ use http::request;
 
 use super::client::Client;
 use crate::cgi::{AuthenticatedUser, Context, HeaderPolicy, indexed_query, meta_variables};
-use crate::engine::{ImageConfig, Invocation};
+use crate::engine::{ImageConfig, Invocation, Lease};
 use crate::route::Route;
 
 /// How long after its request's deadline a container belongs to nobody, whoever made it.
@@ -68,6 +68,7 @@ pub(super) fn invocation(
             Vec::new()
         },
         working_dir: working_dir(route, image, program),
+        lease: Lease::default(),
         expires: route.limits.timeout.map(|timeout| SystemTime::now() + timeout + GRACE),
     }
 }

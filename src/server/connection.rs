@@ -89,6 +89,7 @@ async fn serve_http1<S: Socket>(
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.header_timeout)
         .max_buf_size(limit)
+        .max_header_size(limit)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {

@@ -36,7 +36,7 @@ enum State {
     /// Behind a chunk: this much of its CRLF has come.
     ChunkEnd(u8),
     Trailer,
-    /// A line is too long to look at. hyper thinks so too.
+    /// A line is too long to look at. hyper answers 431 before it ends; should it not, its end is refused.
     Overlong,
     Refused,
 }
@@ -109,13 +109,21 @@ impl HeadGuard {
                 }
                 Ok(1)
             }
-            State::Overlong | State::Refused => Ok(bytes.len()),
+            State::Overlong => match bytes.iter().position(|&byte| byte == b'\n') {
+                Some(end) => Err((end, Ambiguous)),
+                None => Ok(bytes.len()),
+            },
+            State::Refused => Ok(bytes.len()),
             State::Head { .. } | State::ChunkSize | State::Trailer => {
                 let end = bytes.iter().position(|&byte| byte == b'\n');
                 let taken = end.map_or(bytes.len(), |end| end + 1);
                 self.line.extend_from_slice(&bytes[..taken]);
                 if self.line.len() > self.max_line {
                     self.state = State::Overlong;
+                    self.line = Vec::new();
+                    if end.is_some() {
+                        return Err((taken - 1, Ambiguous));
+                    }
                 } else if matches!(self.state, State::ChunkSize | State::Trailer)
                     && self.line.len() > MAX_CHUNK_LINE
                 {
@@ -278,6 +286,15 @@ mod tests {
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"
         ));
         assert!(refuses("POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn behind_a_line_that_is_too_long_nothing_passes() {
+        let long = "x".repeat(9000);
+        let (out, refused) =
+            passed(format!("GET / HTTP/1.1\r\nX: {long}\r\nSecret: x\r\n\r\n").as_bytes(), 100);
+        assert!(refused && !out.windows(6).any(|window| window == b"Secret"));
+        assert!(refuses(&format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n")));
     }
 
     #[test]

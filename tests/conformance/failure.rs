@@ -13,6 +13,7 @@ use crate::common::{Connection, PATIENCE, Response, Server, docker, encoded, pri
 use crate::limits::endless;
 
 cases![
+    an_error_page_for_head_has_no_body_over_http_2_either,
     a_program_that_prints_nothing_is_502,
     output_without_a_blank_line_is_502,
     a_malformed_header_is_502,
@@ -413,4 +414,14 @@ fn debug_errors_add_the_reason_and_standard_error_to_an_error_page(server: &Serv
 
 fn an_error_page_is_no_page_to_store(server: &Server) {
     assert_eq!(server.get("/p?exit=3").header("cache-control"), Some("no-store"));
+}
+
+fn an_error_page_for_head_has_no_body_over_http_2_either(server: &Server) {
+    let request = http::Request::head("http://localhost/of-no-route").body(Vec::new()).unwrap();
+    let response = crate::common::http2::exchange(server.address, request);
+    assert_eq!((response.status().as_u16(), response.body().len()), (404, 0));
+    let mut connection = server.connect();
+    connection.send("HEAD /of-no-route HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(connection.response_to_head().status, 404);
+    assert_eq!(connection.get("/p?text&print=next").text(), "next");
 }

@@ -16,6 +16,8 @@ cases![
     a_client_that_reads_nothing_is_silence_too,
     a_body_as_large_as_the_limit_is_read,
     a_chunked_body_larger_than_the_limit_is_413,
+    a_streamed_body_larger_than_the_limit_is_413_and_nothing_panics,
+    a_start_that_is_abandoned_keeps_its_place_until_its_container_is_gone,
     an_answer_as_large_as_the_limit_is_whole,
     a_10_gib_answer_takes_no_memory,
     memory_within_the_limit_is_there,
@@ -115,6 +117,27 @@ fn a_chunked_body_larger_than_the_limit_is_413(server: &Server) {
     connection.send(vec![b'x'; 0x2_0001]);
     // Without its end: the answer is not to wait for that.
     assert_eq!(connection.response().status, 413);
+}
+
+fn a_streamed_body_larger_than_the_limit_is_413_and_nothing_panics(server: &Server) {
+    let mut connection = server.connect();
+    connection.send("POST /small-filter HTTP/1.1\r\nHost: localhost\r\n");
+    connection.send("Transfer-Encoding: chunked\r\n\r\n401\r\n");
+    connection.send(vec![b'x'; 0x401]);
+    assert_eq!(connection.response().status, 413);
+    wait_until("the exchange is over", PATIENCE, || server.containers_of("/small-filter") == 0);
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+fn a_start_that_is_abandoned_keeps_its_place_until_its_container_is_gone(server: &Server) {
+    for _ in 0..20 {
+        let mut connection = server.connect();
+        connection.send("GET /abandoned?text&forever HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        wait_until("the request has a place", PATIENCE, || server.containers_of("/abandoned") >= 1);
+        drop(connection);
+        assert!(server.containers_of("/abandoned") <= 1, "more programs than places");
+    }
+    wait_until("all are gone", PATIENCE, || server.containers_of("/abandoned") == 0);
 }
 
 fn an_answer_as_large_as_the_limit_is_whole(server: &Server) {

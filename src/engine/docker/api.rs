@@ -75,5 +75,9 @@ pub(super) fn is_server_failure(error: &Error) -> bool {
 
 /// Whether a call may or may not have taken effect: it was sent, and no answer came.
 pub(super) fn is_outcome_unknown(error: &Error) -> bool {
-    !matches!(error, Error::DockerResponseServerError { .. })
+    match error {
+        Error::DockerResponseServerError { .. } => false,
+        Error::HyperLegacyError { err } => !err.is_connect(),
+        _ => true,
+    }
 }

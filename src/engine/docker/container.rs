@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Shared, api};
-use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Process, Reaper};
+use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Lease, Process, Reaper};
 
 /// How long the attach stream may be silent once the program has ended before it counts as ended too. The
 /// engine closes it itself when it has handled the exit, 15–25 ms later; sometimes it never does (moby#41827).
@@ -49,19 +49,26 @@ pub(super) async fn live(
     engine: Arc<Shared>,
     name: String,
     body: ContainerCreateBody,
+    lease: Lease,
     ready: oneshot::Sender<Result<Process, EngineError>>,
 ) {
     let mut container = Container { engine, name };
     // Not raced with `ready`: a call that is given up may still take effect.
     if let Err(failure) = container.create(body).await {
         _ = ready.send(Err(failure.error));
+        drop(lease);
         if failure.outcome_unknown {
             container.remove_if_it_appears().await;
         }
         return;
     }
     let gone = container.run(ready).await;
-    container.remove().await;
+    let mut removal = std::pin::pin!(container.remove());
+    // A container that will not go must not keep its route's place for ever.
+    if tokio::time::timeout(REAP_PATIENCE, &mut removal).await.is_err() {
+        drop(lease);
+        removal.await;
+    }
     drop(gone);
 }
 

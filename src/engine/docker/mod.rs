@@ -120,7 +120,7 @@ impl Engine for DockerEngine {
             let name = self.shared.instance.container_name(&invocation.request_id);
             let body = options::create_body(program, &image, &invocation, &self.shared.instance);
             let (ready, started) = oneshot::channel();
-            let life = container::live(self.shared.clone(), name, body, ready);
+            let life = container::live(self.shared.clone(), name, body, invocation.lease, ready);
             self.shared.containers.spawn(life);
             let result = started.await.unwrap_or_else(|_| {
                 Err(EngineError::new(super::EngineErrorKind::Unreachable, "the runtime is shutting down"))
