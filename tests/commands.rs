@@ -179,6 +179,34 @@ fn invoke_shows_why_a_program_fails_and_exits_with_1() {
 }
 
 #[test]
+fn invoke_that_is_interrupted_leaves_no_container() {
+    let file = File::new("[[route]]\npath = \"/interrupted\"\nimage = \"IMAGE\"\npull = \"never\"\n");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
+        .args(["invoke", "/interrupted?forever", "-c", file.path()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let made = || docker::containers("dcgi.route=/interrupted");
+    common::wait_until("the container exists", common::PATIENCE, || made() == 1);
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!((child.wait().unwrap().code(), made()), (Some(1), 0));
+}
+
+#[test]
+fn a_server_that_still_waits_for_its_engine_can_be_ended() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = File::new(ROUTES);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
+        .args(["serve", "-c", file.path()])
+        .env("DOCKER_HOST", format!("tcp://{}", silent.local_addr().unwrap()))
+        .spawn()
+        .unwrap();
+    let _connection = silent.accept().unwrap();
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn invoke_leaves_no_container() {
     let file = File::new("[[route]]\npath = \"/left\"\nimage = \"IMAGE\"\npull = \"never\"\n");
     let (code, ..) = dcgi(&["invoke", "/left?text", "-c", file.path()], b"");

@@ -369,6 +369,17 @@ fn with_pull_never_a_missing_image_is_502() {
 }
 
 #[test]
+fn a_pull_that_has_just_failed_is_not_tried_for_each_request() {
+    let server = Server::start("[[route]]\npath = \"/p\"\nimage = \"localhost:1/no/such:image\"\n");
+    server.wait_for_log("cannot be pulled");
+    for _ in 0..5 {
+        assert_eq!(server.get("/p").status, 502);
+    }
+    let tries = server.log().matches("INFO dcgi::engine::docker::image: pulling image").count();
+    assert!((1..=2).contains(&tries), "{}", server.log());
+}
+
+#[test]
 fn an_image_that_comes_later_is_served_without_a_restart() {
     let tag = format!("dcgi-test/later-{}", std::process::id());
     let config = format!("[[route]]\npath = \"/p\"\nimage = \"{tag}\"\npull = \"never\"\n");

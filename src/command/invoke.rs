@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 use tower::ServiceExt;
 
-use super::{ConfigFile, engine, url};
+use super::{ConfigFile, engine, signals, url};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -40,7 +40,7 @@ pub(super) struct Options {
 
 type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// Exits with 1 where the status is 400 or above.
+/// Exits with 1 where the status is 400 or above, or where a signal ended it.
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut config = options.file.load()?;
     for route in &mut config.routes {
@@ -66,13 +66,21 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     let request = request.body(body)?;
 
+    let interrupted = signals::shutdown()?;
     let handler = Handler::builder(engine::connect(config.engine).await?).routes(config.routes).build();
-    let response = handler.clone().oneshot(request).await?;
-    let failed = response.status().is_client_error() || response.status().is_server_error();
-    let result = print(response, options.include).await;
+    let answered = async {
+        let response = handler.clone().oneshot(request).await?;
+        let failed = response.status().is_client_error() || response.status().is_server_error();
+        print(response, options.include).await?;
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    };
+    let result = tokio::select! {
+        answered = answered => answered,
+        () = interrupted => Ok(ExitCode::FAILURE),
+    };
+    // The program's end, and its container's.
     handler.drained().await;
-    result?;
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    result
 }
 
 async fn print(response: http::Response<dcgi::handler::Body>, include: bool) -> anyhow::Result<()> {

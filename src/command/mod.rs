@@ -7,6 +7,7 @@ mod invoke;
 mod logging;
 mod run;
 mod serve;
+mod signals;
 mod url;
 
 use std::path::PathBuf;
@@ -70,7 +71,11 @@ pub(crate) fn run(command: Command) -> ExitCode {
 }
 
 fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(command);
+    // Not dropped: that waits for threads that read standard input, or run a credential helper, without end.
+    runtime.shutdown_background();
+    result
 }
 
 /// An error with all that lies below it. Many wrappers repeat what they wrap: that is said once.

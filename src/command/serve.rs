@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use dcgi::Handler;
 use dcgi::config::Config;
@@ -12,9 +12,8 @@ use dcgi::engine::Engine;
 use dcgi::route::Route;
 use dcgi::server::Server;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{ConfigFile, engine};
+use super::{ConfigFile, engine, signals};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -39,8 +38,12 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 /// Serves a configuration until a signal ends it.
 pub(super) async fn serve(config: Config, grace: Grace) -> anyhow::Result<ExitCode> {
     // Before anything can run that a signal would leave behind.
-    let shutdown = shutdown()?;
-    let engine = engine::connect(config.engine).await?;
+    let mut shutdown = std::pin::pin!(signals::shutdown()?);
+    let engine = tokio::select! {
+        engine = engine::connect(config.engine) => engine?,
+        // An engine that accepts and does not answer must not hold up the end.
+        () = &mut shutdown => return Ok(ExitCode::SUCCESS),
+    };
     // Containers may take as long as they like; sockets are looked at first, for an error to show at once.
     let server = Server::bind(&config.listen, config.server).await?;
     let urls = server.urls();
@@ -67,35 +70,4 @@ async fn fetch_images(engine: Arc<dyn Engine>, routes: Vec<Route>) {
             tracing::error!(route = &*route.name(), "the route cannot be served now: {error}");
         }
     }
-}
-
-/// Resolves at the first SIGTERM or SIGINT. The second ends the process at once.
-fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::warn!(
-                "SIGHUP does nothing in this version: restart dcgi to read its configuration again"
-            );
-        }
-    });
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        _ = sd_notify::notify(&[NotifyState::Stopping]);
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::warn!(
-                "a second signal: ending at once; containers that still run go with the next start"
-            );
-            std::process::exit(1);
-        });
-    })
 }

@@ -1,9 +1,9 @@
 //! One container's life, from before its creation until after its removal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::container::{AttachContainerResults, LogOutput};
@@ -52,6 +52,7 @@ pub(super) async fn live(
     lease: Lease,
     ready: oneshot::Sender<Result<Process, EngineError>>,
 ) {
+    let _tended = Tended::new(&name);
     let mut container = Container { engine, name };
     // Not raced with `ready`: a call that is given up may still take effect.
     if let Err(failure) = container.create(body).await {
@@ -70,6 +71,31 @@ pub(super) async fn live(
         removal.await;
     }
     drop(gone);
+}
+
+/// The names of the containers that have a task here, in all engines of this process.
+static TENDED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Keeps a container's name among those that have a task.
+struct Tended(String);
+
+impl Tended {
+    fn new(name: &str) -> Self {
+        TENDED.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        Self(name.to_owned())
+    }
+}
+
+impl Drop for Tended {
+    fn drop(&mut self) {
+        TENDED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Whether a task of this process sees to a container of this name: what it made and does not see to any more has
+/// appeared after it was given up.
+pub(super) fn is_tended(name: &str) -> bool {
+    TENDED.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
 }
 
 struct Container {

@@ -25,6 +25,8 @@ pub(super) struct Images(Mutex<HashMap<String, Arc<Entry>>>);
 #[derive(Debug, Default)]
 struct Entry {
     known: Mutex<Option<(Instant, ImageConfig)>>,
+    /// Why the last pull failed, and when: those who waited for it need not each try again.
+    failed: Mutex<Option<(Instant, EngineErrorKind, String)>>,
     /// Held while the engine is asked or pulls, so that many requests ask once. True once pulled, for
     /// [`PullPolicy::Always`].
     asking: tokio::sync::Mutex<bool>,
@@ -57,6 +59,22 @@ impl Entry {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.as_ref().filter(|(asked, _)| asked.elapsed() < BELIEVED_FOR).map(|(_, config)| config.clone())
     }
+
+    fn recent_failure(&self) -> Option<EngineError> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, kind, what) = failed.as_ref().filter(|(when, ..)| when.elapsed() < BELIEVED_FOR)?;
+        Some(EngineError::new(*kind, what.clone()))
+    }
+
+    /// Pulls, and remembers a failure.
+    async fn pull(&self, engine: &Shared, image: &str) -> Result<(), EngineError> {
+        let result = pull(engine, image).await;
+        let failure = result.as_ref().err();
+        let failure =
+            failure.map(|error| (Instant::now(), error.kind(), crate::handler::Reason(error).to_string()));
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        result
+    }
 }
 
 /// An image's configuration, remembered or asked for, the image pulled where the policy says so.
@@ -83,13 +101,18 @@ async fn ask(
     if let Some(config) = entry.believed() {
         return Ok(config);
     }
+    if policy != PullPolicy::Never
+        && let Some(failure) = entry.recent_failure()
+    {
+        return Err(failure);
+    }
     if policy == PullPolicy::Always && !*pulled {
-        pull(&engine, &image).await?;
+        entry.pull(&engine, &image).await?;
         *pulled = true;
     }
     let mut found = engine.docker.inspect_image(&image).await;
     if policy == PullPolicy::Missing && found.as_ref().is_err_and(|e| api::has_status(e, 404)) {
-        pull(&engine, &image).await?;
+        entry.pull(&engine, &image).await?;
         found = engine.docker.inspect_image(&image).await;
     }
     let found = match found {

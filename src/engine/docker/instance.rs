@@ -5,7 +5,7 @@
 //! namespace can tell from `/proc` whether that very process still runs. From anywhere else it cannot, and
 //! then only the label `dcgi.expires` says when a container is nobody's any more.
 
-use std::fs;
+use std::{fs, io};
 
 /// The label that says who made a container.
 pub(super) const INSTANCE: &str = "dcgi.instance";
@@ -49,7 +49,7 @@ impl Instance {
             boot: boot.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
             namespace,
             pid,
-            start: start_time(pid).unwrap_or_default(),
+            start: start_time(pid).ok().flatten().unwrap_or_default(),
         }
     }
 
@@ -81,22 +81,47 @@ impl Instance {
             Liveness::Alive
         } else if self.boot.is_empty() || other.boot != self.boot || other.namespace != self.namespace {
             Liveness::Unknown
-        } else if start_time(other.pid) == Some(other.start) {
-            Liveness::Alive
         } else {
-            Liveness::Dead
+            match start_time(other.pid) {
+                Ok(Some(start)) if start == other.start => Liveness::Alive,
+                Ok(_) => Liveness::Dead,
+                Err(_) => Liveness::Unknown,
+            }
         }
     }
 }
 
-/// When a process started, in clock ticks since the boot: field 22 of `/proc/PID/stat`, see proc(5). Absent
-/// for a zombie, which will do nothing any more.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name, field 2, may itself hold spaces and parentheses.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+/// When a process started, in clock ticks since the boot: field 22 of `/proc/PID/stat`, see proc(5). `None` where
+/// there is no such process any more, or a zombie, which will do nothing.
+///
+/// # Errors
+/// Where it cannot be told: other users' processes may be hidden (`hidepid`), or descriptors have run out.
+fn start_time(pid: u32) -> io::Result<Option<u64>> {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if is_no_process(&error) => {
+            // Process 1 is another user's. Who sees it sees them all.
+            fs::read_to_string("/proc/1/stat")?;
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let fields = || {
+        // The command's name, field 2, may itself hold spaces and parentheses.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?;
+        Some((state, fields.nth(18)?.parse().ok()?))
+    };
+    match fields() {
+        Some(("Z" | "X", _)) => Ok(None),
+        Some((_, start)) => Ok(Some(start)),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// The file is not there, or the process went while it was read (ESRCH, 3).
+fn is_no_process(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3)
 }
 
 #[cfg(test)]
@@ -120,7 +145,7 @@ mod tests {
     fn a_parent_process_is_alive() {
         let own = Instance::current();
         let parent = std::os::unix::process::parent_id();
-        let parent = Instance { pid: parent, start: start_time(parent).unwrap(), ..own.clone() };
+        let parent = Instance { pid: parent, start: start_time(parent).unwrap().unwrap(), ..own.clone() };
         assert_eq!(own.liveness_of(&parent), Liveness::Alive);
     }
 
@@ -135,7 +160,7 @@ mod tests {
     fn an_ended_process_is_dead_even_before_it_is_reaped() {
         let own = Instance::current();
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let start = start_time(child.id()).unwrap();
+        let start = start_time(child.id()).unwrap().unwrap();
         let other = Instance { pid: child.id(), start, ..own.clone() };
         assert_eq!(own.liveness_of(&other), Liveness::Alive);
         child.kill().unwrap();

@@ -9,7 +9,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOpt
 use futures_util::StreamExt;
 
 use super::instance::{self, Instance, Liveness};
-use super::{Shared, api};
+use super::{Shared, api, container};
 use crate::engine::EngineError;
 
 /// How many removals are asked for at once: each keeps the engine's disk busy.
@@ -31,7 +31,8 @@ pub(super) async fn sweep_regularly(engine: Weak<Shared>, interval: Duration) {
 }
 
 /// Removes every container of an instance that is dead, and every one that has outlived its own deadline
-/// where nobody can say. Containers of another dcgi that is alive are never touched.
+/// where nobody can say; of our own, those that no task sees to any more. Containers of another dcgi that is alive
+/// are never touched.
 ///
 /// # Errors
 /// Where the engine does not list its containers. A removal that fails is logged and left to the next sweep.
@@ -45,7 +46,7 @@ pub(super) async fn sweep(engine: &Shared) -> Result<(), EngineError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let abandoned: Vec<_> = containers
         .iter()
-        .filter(|container| is_abandoned(&engine.instance, container, now))
+        .filter(|container| is_abandoned(&engine.instance, container, now, container::is_tended))
         .filter_map(|container| container.id.as_deref())
         .collect();
     if abandoned.is_empty() {
@@ -67,11 +68,21 @@ pub(super) async fn sweep(engine: &Shared) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn is_abandoned(own: &Instance, container: &ContainerSummary, now: u64) -> bool {
+fn is_abandoned(
+    own: &Instance,
+    container: &ContainerSummary,
+    now: u64,
+    is_tended: impl Fn(&str) -> bool,
+) -> bool {
     let Some(labels) = &container.labels else { return false };
     let Some(maker) = labels.get(instance::INSTANCE).and_then(|label| Instance::parse(label)) else {
         return false;
     };
+    if maker == *own {
+        // One that an engine made after all, long after it was asked: see `container::live`.
+        let names = container.names.iter().flatten();
+        return !names.map(|name| name.trim_start_matches('/')).any(is_tended);
+    }
     match own.liveness_of(&maker) {
         Liveness::Alive => false,
         Liveness::Dead => true,
@@ -110,25 +121,32 @@ mod tests {
         Instance::parse("0123456789ab.1.2.3").unwrap()
     }
 
+    fn nobody(_: &str) -> bool {
+        false
+    }
+
     #[test]
-    fn an_own_container_is_never_abandoned() {
+    fn an_own_container_is_abandoned_only_when_no_task_sees_to_it() {
         let own = Instance::current();
-        assert!(!is_abandoned(&own, &container(&own, Some(1), State::EXITED, NOW / 2), NOW));
+        let mut made = container(&own, Some(NOW + 9), State::RUNNING, 5);
+        made.names = Some(vec!["/dcgi-1-a".to_owned()]);
+        assert!(!is_abandoned(&own, &made, NOW, |name| name == "dcgi-1-a"));
+        assert!(is_abandoned(&own, &made, NOW, nobody));
     }
 
     #[test]
     fn a_container_of_an_unknown_instance_is_left_until_its_deadline() {
         let own = Instance::current();
-        assert!(!is_abandoned(&own, &container(&elsewhere(), Some(NOW + 1), State::RUNNING, 5), NOW));
-        assert!(is_abandoned(&own, &container(&elsewhere(), Some(NOW - 1), State::RUNNING, 5), NOW));
+        assert!(!is_abandoned(&own, &container(&elsewhere(), Some(NOW + 1), State::RUNNING, 5), NOW, nobody));
+        assert!(is_abandoned(&own, &container(&elsewhere(), Some(NOW - 1), State::RUNNING, 5), NOW, nobody));
     }
 
     #[test]
     fn a_container_without_deadline_is_left_for_as_long_as_it_runs() {
         let own = Instance::current();
-        assert!(!is_abandoned(&own, &container(&elsewhere(), None, State::RUNNING, 1_000_000), NOW));
-        assert!(!is_abandoned(&own, &container(&elsewhere(), None, State::EXITED, 5), NOW));
-        assert!(is_abandoned(&own, &container(&elsewhere(), None, State::EXITED, 601), NOW));
+        assert!(!is_abandoned(&own, &container(&elsewhere(), None, State::RUNNING, 1_000_000), NOW, nobody));
+        assert!(!is_abandoned(&own, &container(&elsewhere(), None, State::EXITED, 5), NOW, nobody));
+        assert!(is_abandoned(&own, &container(&elsewhere(), None, State::EXITED, 601), NOW, nobody));
     }
 
     #[test]
@@ -136,6 +154,6 @@ mod tests {
         let own = Instance::current();
         let mut foreign = container(&own, Some(1), State::EXITED, 1_000_000);
         foreign.labels = Some(HashMap::from([(instance::INSTANCE.to_owned(), "something else".to_owned())]));
-        assert!(!is_abandoned(&own, &foreign, NOW));
+        assert!(!is_abandoned(&own, &foreign, NOW, nobody));
     }
 }
