@@ -73,8 +73,8 @@ pub enum ExitStatus {
     Signalled {
         /// The signal's number.
         signal: u8,
-        /// Whether it was the kernel, because the memory limit was reached.
-        out_of_memory: bool,
+        /// Whether it was the kernel, because the memory limit was reached. `None` where the engine cannot tell.
+        out_of_memory: Option<bool>,
     },
 }
 
@@ -89,10 +89,32 @@ impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(code) => write!(f, "exit status {code}"),
-            Self::Signalled { out_of_memory: true, .. } => {
+            Self::Signalled { out_of_memory: Some(true), .. } => {
                 f.write_str("killed: out of memory (the route's `memory` limit)")
+            }
+            Self::Signalled { signal, out_of_memory: None } => {
+                write!(
+                    f,
+                    "killed by signal {signal} (out of memory, or from outside: the engine does not say)"
+                )
             }
             Self::Signalled { signal, .. } => write!(f, "killed by signal {signal}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_is_told_with_as_much_of_its_reason_as_is_known() {
+        let killed = |signal, out_of_memory| ExitStatus::Signalled { signal, out_of_memory }.to_string();
+        assert_eq!(killed(9, Some(true)), "killed: out of memory (the route's `memory` limit)");
+        assert_eq!(
+            killed(9, None),
+            "killed by signal 9 (out of memory, or from outside: the engine does not say)"
+        );
+        assert_eq!(killed(11, Some(false)), "killed by signal 11");
     }
 }

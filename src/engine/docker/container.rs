@@ -334,7 +334,12 @@ async fn status(engine: &Shared, name: &str, code: i64) -> ExitStatus {
         Ok(code @ 129..=192) => {
             let signal = code - 128;
             // Only a kill can be the kernel's for want of memory, and only then are the calls worth their time.
-            let out_of_memory = signal == SIGKILL && was_out_of_memory(engine, name).await;
+            let out_of_memory = match signal {
+                SIGKILL if was_out_of_memory(engine, name).await => Some(true),
+                // With cgroup v1 the kernel's word can get lost when the container goes right after the program.
+                SIGKILL => None,
+                _ => Some(false),
+            };
             ExitStatus::Signalled { signal, out_of_memory }
         }
         Ok(code) => ExitStatus::Exited(code),
