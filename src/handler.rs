@@ -39,7 +39,6 @@ use tracing::Instrument;
 pub use access_log::ACCESS_LOG;
 pub use body::{AnswerCut, Body};
 pub use builder::HandlerBuilder;
-pub(crate) use failure::Reason;
 pub use inspect::{InspectError, Inspection};
 
 use access_log::Record;

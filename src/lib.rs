@@ -73,6 +73,7 @@ pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod handler;
+mod reason;
 pub mod route;
 pub mod router;
 pub mod server;

@@ -132,10 +132,10 @@ impl<'a> Answering<'a> {
         rest: Bytes,
         source: &mut Source<'_>,
     ) -> Result<(), Failure> {
-        let Head { parts, content_length, chunked, .. } = head;
+        let has_content_type = head.has_content_type();
+        let Head { parts, content_length, chunked } = head;
         let mut response = Response::from_parts(parts, Body::default());
         let status = response.status();
-        let has_content_type = response.headers().contains_key(CONTENT_TYPE);
         if status == StatusCode::NO_CONTENT {
             // RFC 9110 §8.6.
             response.headers_mut().remove(CONTENT_LENGTH);

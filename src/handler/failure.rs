@@ -1,6 +1,5 @@
 //! Why there is no answer, and what the client gets instead: the one place where failures become statuses.
 
-use std::error::Error;
 use std::fmt;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
@@ -10,6 +9,7 @@ use super::admission::Refusal;
 use super::body::Body;
 use crate::cgi::{ChunkedError, HeaderBlockError, HostError, PathError};
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus};
+use crate::reason::Reason;
 
 /// Seconds after which a client may try again when the engine is away.
 const ENGINE_RETRY_AFTER: u64 = 5;
@@ -153,27 +153,6 @@ impl Failure {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         response
-    }
-}
-
-/// An error with everything below it, in one line.
-pub(crate) struct Reason<'a>(pub(crate) &'a dyn Error);
-
-impl fmt::Display for Reason<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut said = self.0.to_string();
-        let mut below = self.0.source();
-        while let Some(error) = below {
-            // Many wrappers repeat what they wrap.
-            let text = error.to_string();
-            if !said.contains(&text) {
-                write!(f, ": {text}")?;
-                said = text;
-            }
-            below = error.source();
-        }
-        Ok(())
     }
 }
 

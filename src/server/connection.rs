@@ -54,7 +54,7 @@ pub(super) async fn serve<S: Socket>(
         serve_http1(socket, first, info, place, &shared).await
     };
     if let Err(error) = result {
-        tracing::debug!(error = %crate::handler::Reason(&error), "the connection broke");
+        tracing::debug!(error = %crate::reason::Reason(&error), "the connection broke");
     }
 }
 

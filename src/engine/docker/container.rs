@@ -11,7 +11,7 @@ use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, EventsOptionsBuilder,
-    RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    WaitContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -24,7 +24,7 @@ use super::{Shared, api};
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Lease, Process, Reaper};
 
 /// How long the attach stream may be silent once the program has ended before it counts as ended too. The
-/// engine closes it itself when it has handled the exit, 15–25 ms later; sometimes it never does (moby#41827).
+/// engine closes it itself when it has handled the exit, 15–25 ms later; nothing promises that it does.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How many chunks of output wait between the engine's stream and whoever reads it. More would only hide
@@ -202,20 +202,11 @@ impl Container {
         }
     }
 
-    /// Removes the container, running or not, with its anonymous volumes. Gone already is as good.
-    async fn try_remove(&self) -> Result<(), Error> {
-        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match self.engine.docker.remove_container(&self.name, Some(options)).await {
-            Err(error) if !api::has_status(&error, 404) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// Removes the container, however long that takes.
     async fn remove(&self) {
         let (mut pause, longest) = REMOVE_BACKOFF;
         let mut complained = false;
-        while let Err(error) = self.try_remove().await {
+        while let Err(error) = self.engine.remove_container(&self.name).await {
             // 409: a removal is in progress. It is worth waiting for, not worth a word.
             if !complained && !api::has_status(&error, 409) {
                 tracing::warn!(container = self.name, %error, "a container cannot be removed yet; trying on");

@@ -71,7 +71,7 @@ impl Entry {
         let result = pull(engine, image).await;
         let failure = result.as_ref().err();
         let failure =
-            failure.map(|error| (Instant::now(), error.kind(), crate::handler::Reason(error).to_string()));
+            failure.map(|error| (Instant::now(), error.kind(), crate::reason::Reason(error).to_string()));
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         result
     }

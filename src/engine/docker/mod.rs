@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -151,6 +152,15 @@ impl Engine for DockerEngine {
 }
 
 impl Shared {
+    /// Removes a container, running or not, with its anonymous volumes. Gone already is as good.
+    async fn remove_container(&self, container: &str) -> Result<(), bollard::errors::Error> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.docker.remove_container(container, Some(options)).await {
+            Err(error) if !api::has_status(&error, 404) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Turns a failed call into an error, asking the engine whether it is there at all where the call's own
     /// words do not tell: an engine that is going down answers 500 to much.
     async fn failure(&self, error: bollard::errors::Error, what: impl Into<String>) -> EngineError {

@@ -5,7 +5,7 @@ use std::sync::Weak;
 use std::time::{Duration, SystemTime};
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
-use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::StreamExt;
 
 use super::instance::{self, Instance, Liveness};
@@ -55,10 +55,9 @@ pub(super) async fn sweep(engine: &Shared) -> Result<(), EngineError> {
     tracing::info!(count = abandoned.len(), "removing containers of dcgi instances that are gone");
     futures_util::stream::iter(abandoned)
         .for_each_concurrent(AT_ONCE, |id| async move {
-            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-            match engine.docker.remove_container(id, Some(options)).await {
-                // Gone, or going: another instance that starts now may be sweeping too.
-                Err(error) if !api::has_status(&error, 404) && !api::has_status(&error, 409) => {
+            match engine.remove_container(id).await {
+                // Going: another instance that starts now may be sweeping too.
+                Err(error) if !api::has_status(&error, 409) => {
                     tracing::warn!(container = id, %error, "an abandoned container cannot be removed");
                 }
                 _ => {}
