@@ -94,9 +94,10 @@ fn calls_to_the_engine_share_connections() {
     for _ in 0..10 {
         assert_eq!(server.get("/p?text&print=served").text(), "served");
     }
-    // One for the streams of each container, and a few that are in use at once; fifty without a pool.
+    // At most one for the streams of each container, which may also take one that waits, and a few that are in use at
+    // once; fifty without a pool.
     let after = opened.load(Ordering::Relaxed);
-    assert!((10..25).contains(&(after - before)), "{} connections for ten requests", after - before);
+    assert!(after - before < 25, "{} connections for ten requests", after - before);
 }
 
 #[test]
