@@ -2,20 +2,24 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test images lint bench fuzz clean
+.PHONY: help demo examples test images lint bench fuzz clean
 
 help:
-	@echo 'make demo    build dcgi and its example images, serve them, print the URL (Ctrl-C ends it)'
-	@echo 'make test    install what is missing, run every suite'
-	@echo 'make lint    formatting, clippy, documentation, dependencies'
-	@echo 'make bench   measure: parsers, fresh containers against the bare API, memory'
-	@echo 'make fuzz    each fuzz target for 60 seconds'
+	@echo 'make demo      build dcgi, serve its built-in site, print the URL (Ctrl-C ends it)'
+	@echo 'make examples  build dcgi and the example images, serve them, print the URL (Ctrl-C ends it)'
+	@echo 'make test      install what is missing, run every suite'
+	@echo 'make lint      formatting, clippy, documentation, dependencies'
+	@echo 'make bench     measure: parsers, fresh containers against the bare API, memory'
+	@echo 'make fuzz      each fuzz target for 60 seconds'
+
+demo:
+	$(CARGO) run --release -- demo
 
 # What is waited for stays outside of `with-docker`: a build that fails should not start an engine first.
-demo:
+examples:
 	@scripts/prerequisites
 	$(CARGO) build --release
-	scripts/with-docker scripts/demo
+	scripts/with-docker scripts/examples
 
 test:
 	@scripts/prerequisites

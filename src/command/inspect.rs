@@ -24,7 +24,7 @@ pub(super) struct Options {
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let config = options.file.load()?;
     let (head, ()) = url::request(&options.url)?.method(options.method).body(())?.into_parts();
-    let engine = engine::connect(config.engine).await?;
+    let engine = engine::connect(&config).await?.into_shared();
     let engine_name = engine.name();
     let handler = Handler::builder(engine).routes(config.routes).build();
     let found = handler.inspect(&head).await?;

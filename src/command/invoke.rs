@@ -67,7 +67,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let request = request.body(body)?;
 
     let interrupted = signals::shutdown()?;
-    let handler = Handler::builder(engine::connect(config.engine).await?).routes(config.routes).build();
+    let handler =
+        Handler::builder(engine::connect(&config).await?.into_shared()).routes(config.routes).build();
     let answered = async {
         let response = handler.clone().oneshot(request).await?;
         let failed = response.status().is_client_error() || response.status().is_server_error();

@@ -1,7 +1,9 @@
 //! The command line: one file a subcommand.
 
 mod check;
+mod demo;
 mod engine;
+mod image;
 mod inspect;
 mod invoke;
 mod logging;
@@ -37,6 +39,13 @@ enum Subcommands {
     Inspect(inspect::Options),
     /// Run one request through a route, without a server
     Invoke(invoke::Options),
+    /// Images that are kept on this machine, without a container engine
+    Image(image::Options),
+    /// Serve a built-in site, made of this executable alone
+    Demo(demo::Options),
+    /// A program of that site: what its containers run
+    #[command(hide = true)]
+    DemoPage(demo::page::Options),
 }
 
 /// The configuration file.
@@ -56,6 +65,10 @@ impl ConfigFile {
 /// Runs a command to its end: 0 when it did what it should, 1 when not. (clap exits with 2 where the command
 /// line itself is wrong.)
 pub(crate) fn run(command: Command) -> ExitCode {
+    if let Subcommands::DemoPage(options) = &command.subcommand {
+        // A CGI program: no log, no runtime, and as soon as can be.
+        return demo::page::run(options);
+    }
     logging::start(&command.logging);
     let result = match command.subcommand {
         Subcommands::Check(options) => check::run(&options),
@@ -63,6 +76,9 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Subcommands::Run(options) => block_on(run::run(options)),
         Subcommands::Inspect(options) => block_on(inspect::run(options)),
         Subcommands::Invoke(options) => block_on(invoke::run(options)),
+        Subcommands::Image(options) => block_on(image::run(options)),
+        Subcommands::Demo(options) => block_on(demo::run(options)),
+        Subcommands::DemoPage(options) => Ok(demo::page::run(&options)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("dcgi: {}", describe(&error));

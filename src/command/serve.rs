@@ -1,4 +1,4 @@
-//! `dcgi serve`, and what `dcgi run` shares with it.
+//! `dcgi serve`, and what `dcgi run` and `dcgi demo` share with it.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,12 +35,32 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     serve(options.file.load()?, options.grace).await
 }
 
+/// What is served, and where it runs.
+pub(super) struct Site {
+    pub(super) config: Config,
+    pub(super) engine: Arc<dyn Engine>,
+    /// A line for whoever started it, below the URLs.
+    pub(super) hint: Option<&'static str>,
+}
+
 /// Serves a configuration until a signal ends it.
 pub(super) async fn serve(config: Config, grace: Grace) -> anyhow::Result<ExitCode> {
+    let site = async {
+        let engine = engine::connect(&config).await?.into_shared();
+        Ok(Site { config, engine, hint: None })
+    };
+    serve_site(site, grace).await
+}
+
+/// Serves a site, once it is ready, until a signal ends it.
+pub(super) async fn serve_site(
+    ready: impl Future<Output = anyhow::Result<Site>>,
+    grace: Grace,
+) -> anyhow::Result<ExitCode> {
     // Before anything can run that a signal would leave behind.
     let mut shutdown = std::pin::pin!(signals::shutdown()?);
-    let engine = tokio::select! {
-        engine = engine::connect(config.engine) => engine?,
+    let Site { config, engine, hint } = tokio::select! {
+        site = ready => site?,
         // An engine that accepts and does not answer must not hold up the end.
         () = &mut shutdown => return Ok(ExitCode::SUCCESS),
     };
@@ -50,22 +70,25 @@ pub(super) async fn serve(config: Config, grace: Grace) -> anyhow::Result<ExitCo
     if urls.is_empty() {
         bail!("nothing to listen on: `listen` is empty, and systemd has passed on no socket");
     }
-    tokio::spawn(fetch_images(engine.clone(), config.routes.clone()));
+    tokio::spawn(prepare(engine.clone(), config.routes.clone()));
     let handler =
         Handler::builder(engine).routes(config.routes).trusted_proxies(config.trusted_proxies).build();
     for url in urls {
         println!("dcgi listens on {url}");
+    }
+    if let Some(hint) = hint {
+        println!("{hint}");
     }
     _ = sd_notify::notify(&[NotifyState::Ready]);
     server.serve(handler, grace.grace, shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Looks up every route's image, pulling those that are missing, so that the first request need not. What fails
-/// here is not the end: the image may come, and each request tries again.
-async fn fetch_images(engine: Arc<dyn Engine>, routes: Vec<Route>) {
+/// Has the engine make ready what every route needs, images pulled where they are missing, so that the first request
+/// need not wait for that. What fails here is not the end: the image may come, and each request tries again.
+async fn prepare(engine: Arc<dyn Engine>, routes: Vec<Route>) {
     for route in routes {
-        if let Err(error) = engine.image(&route.program).await {
+        if let Err(error) = engine.prepare(&route.program, &route.name()).await {
             let error = super::describe(&error.into());
             tracing::error!(route = &*route.name(), "the route cannot be served now: {error}");
         }

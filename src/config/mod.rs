@@ -73,11 +73,13 @@ pub struct Config {
 /// Which engine runs the programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// The best that is there.
+    /// A Docker Engine where one answers, else the embedded one.
     #[default]
     Auto,
     /// A Docker Engine, or what speaks its API.
     Docker,
+    /// Containers of dcgi's own making.
+    Embedded,
 }
 
 impl fmt::Display for EngineChoice {
@@ -85,6 +87,7 @@ impl fmt::Display for EngineChoice {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::Docker => "docker",
+            Self::Embedded => "embedded",
         })
     }
 }
@@ -201,8 +204,9 @@ impl Config {
         let engine = |value: &DeValue<'_>| match value.as_str() {
             Some("auto") => Ok(EngineChoice::Auto),
             Some("docker") => Ok(EngineChoice::Docker),
-            Some("embedded" | "swarm") => Err(LATER.to_owned()),
-            _ => Err("expected \"auto\" or \"docker\"".to_owned()),
+            Some("embedded") => Ok(EngineChoice::Embedded),
+            Some("swarm") => Err(LATER.to_owned()),
+            _ => Err("expected \"auto\", \"docker\" or \"embedded\"".to_owned()),
         };
         let header_size = size(LEAST_HEADER_SIZE, MOST_HEADER_SIZE);
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::engine::{Network, Program, PullPolicy};
+use crate::engine::{Network, Program, PullPolicy, Warm};
 use crate::route::{Output, RequestBody, Route};
 
 use super::address;
@@ -39,6 +39,9 @@ struct Draft {
 
 /// Docker refuses to run anything in less.
 const LEAST_MEMORY: u64 = 6 << 20;
+
+/// Of containers that wait. Each is three processes with mounts of their own.
+const MOST_WARM: i64 = 1024;
 
 /// As much as the engine's API, which counts in signed numbers, can say.
 const MOST_BYTES: u64 = i64::MAX as u64;
@@ -190,10 +193,10 @@ impl Draft {
             Some("shared") => Err(LATER.to_owned()),
             _ => Err("expected \"fresh\"".to_owned()),
         });
-        section.get("warm", |value| match integer(value) {
-            Some(0) => Ok(()),
-            Some(1..) => Err(LATER.to_owned()),
-            _ => Err("expected 0".to_owned()),
+        section.set(&mut self.route.program.warm, "warm", |value| match (value.as_str(), integer(value)) {
+            (Some("auto"), _) => Ok(Warm::Auto),
+            (_, Some(count @ 0..=MOST_WARM)) => Ok(Warm::Fixed(count as u32)),
+            _ => Err(format!("expected \"auto\", or how many containers to keep ready, at most {MOST_WARM}")),
         });
     }
 

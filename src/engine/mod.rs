@@ -5,13 +5,15 @@
 //! request means is settled before it reaches them.
 //!
 //! The trait is small on purpose. An engine that makes containers itself and one that asks a scheduler for
-//! them differ in everything but these four calls.
+//! them differ in everything but these calls.
 
 mod error;
+mod instance;
 mod process;
 mod program;
 
 pub mod docker;
+pub mod embedded;
 
 use std::ffi::OsString;
 use std::fmt::{self, Debug};
@@ -22,7 +24,7 @@ use futures_util::future::BoxFuture;
 
 pub use error::{EngineError, EngineErrorKind};
 pub use process::{ExitStatus, Process, Reaper};
-pub use program::{Network, Program, PullPolicy, Volume};
+pub use program::{Network, Program, PullPolicy, Volume, Warm};
 
 /// A place where programs run.
 ///
@@ -43,6 +45,23 @@ pub trait Engine: Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Cancel safe. A pull that has begun goes on for the next caller.
     fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>>;
+
+    /// Makes ready what a route's requests will need: its image, and as many containers as are to wait for them.
+    ///
+    /// Nothing needs it; without it the first request waits longer.
+    ///
+    /// # Errors
+    /// As [`image`](Engine::image), and where the program could not be started here anyway.
+    ///
+    /// # Cancel safety
+    /// Cancel safe, as [`image`](Engine::image) is.
+    fn prepare<'a>(
+        &'a self,
+        program: &'a Program,
+        _route: &'a Arc<str>,
+    ) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(async move { self.image(program).await.map(drop) })
+    }
 
     /// Begins to run a program.
     ///

@@ -41,6 +41,8 @@ pub struct Program {
     pub cap_add: Vec<String>,
     /// When to pull the image.
     pub pull: PullPolicy,
+    /// How many containers are kept ready ahead of the requests.
+    pub warm: Warm,
 }
 
 impl Program {
@@ -63,6 +65,7 @@ impl Program {
             init: true,
             cap_add: Vec::new(),
             pull: PullPolicy::Missing,
+            warm: Warm::Auto,
         }
     }
 }
@@ -91,6 +94,17 @@ impl Network {
             Self::Named(name) => name,
         }
     }
+}
+
+/// How many containers wait for requests, one request each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Warm {
+    /// As many as the requests of the last seconds have needed; none where there were none. The docker engine keeps
+    /// none.
+    #[default]
+    Auto,
+    /// This many, always.
+    Fixed(u32),
 }
 
 /// When to pull an image.

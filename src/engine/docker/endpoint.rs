@@ -38,6 +38,12 @@ impl Endpoint {
         Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
+    /// Whether the environment names none, so that [`from_env`](Self::from_env) is only a guess.
+    pub fn is_default() -> bool {
+        Self::from_env().is_ok_and(|endpoint| endpoint == Self::Unix(DEFAULT_SOCKET.into()))
+            && std::env::var_os("DOCKER_HOST").is_none_or(|host| host.is_empty())
+    }
+
     /// The same from any variables.
     pub(super) fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, EngineError> {
         let config_dir = get("DOCKER_CONFIG")

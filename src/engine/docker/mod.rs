@@ -18,7 +18,8 @@ mod api;
 mod container;
 mod endpoint;
 mod image;
-mod instance;
+mod import;
+mod labels;
 mod options;
 mod orphans;
 mod transport;
@@ -33,14 +34,19 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use super::instance::Instance;
 use super::{Engine, EngineError, ImageConfig, Invocation, Process, Program};
 use api::ErrorContext;
 pub use endpoint::Endpoint;
 use image::Images;
-use instance::Instance;
 
 /// How often containers of dead instances are looked for after the first time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A client of the engine at an endpoint, which nobody has spoken to yet.
+pub(super) fn client(endpoint: &Endpoint) -> Result<Docker, EngineError> {
+    transport::client(endpoint)
+}
 
 /// Runs programs on a Docker engine.
 #[derive(Clone, Debug)]

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType};
 
-use super::instance::{self, Instance};
+use super::labels;
+use crate::engine::instance::Instance;
 use crate::engine::{ImageConfig, Invocation, Program, Volume};
 
 /// The create request for one use of a program.
@@ -89,11 +90,11 @@ fn labels(invocation: &Invocation, owner: &Instance) -> HashMap<String, String> 
     let expires = invocation
         .expires
         .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
-        .map(|since| (instance::EXPIRES.to_owned(), since.as_secs().to_string()));
+        .map(|since| (labels::EXPIRES.to_owned(), since.as_secs().to_string()));
     [
-        (instance::INSTANCE.to_owned(), owner.label()),
-        (instance::ROUTE.to_owned(), invocation.route.to_string()),
-        (instance::REQUEST.to_owned(), invocation.request_id.to_string()),
+        (labels::INSTANCE.to_owned(), owner.label()),
+        (labels::ROUTE.to_owned(), invocation.route.to_string()),
+        (labels::REQUEST.to_owned(), invocation.request_id.to_string()),
     ]
     .into_iter()
     .chain(expires)

@@ -8,9 +8,10 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::StreamExt;
 
-use super::instance::{self, Instance, Liveness};
+use super::labels;
 use super::{Shared, api, container};
 use crate::engine::EngineError;
+use crate::engine::instance::{Instance, Liveness};
 
 /// How many removals are asked for at once: each keeps the engine's disk busy.
 const AT_ONCE: usize = 8;
@@ -37,7 +38,7 @@ pub(super) async fn sweep_regularly(engine: Weak<Shared>, interval: Duration) {
 /// # Errors
 /// Where the engine does not list its containers. A removal that fails is logged and left to the next sweep.
 pub(super) async fn sweep(engine: &Shared) -> Result<(), EngineError> {
-    let filters = HashMap::from([("label".to_owned(), vec![instance::INSTANCE.to_owned()])]);
+    let filters = HashMap::from([("label".to_owned(), vec![labels::INSTANCE.to_owned()])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let containers = match engine.docker.list_containers(Some(options)).await {
         Ok(containers) => containers,
@@ -74,7 +75,7 @@ fn is_abandoned(
     is_tended: impl Fn(&str) -> bool,
 ) -> bool {
     let Some(labels) = &container.labels else { return false };
-    let Some(maker) = labels.get(instance::INSTANCE).and_then(|label| Instance::parse(label)) else {
+    let Some(maker) = labels.get(labels::INSTANCE).and_then(|label| Instance::parse(label)) else {
         return false;
     };
     if maker == *own {
@@ -87,7 +88,7 @@ fn is_abandoned(
         Liveness::Dead => true,
         Liveness::Unknown => {
             let expired = labels
-                .get(instance::EXPIRES)
+                .get(labels::EXPIRES)
                 .and_then(|expires| expires.parse::<u64>().ok())
                 .is_some_and(|expires| expires < now);
             let created = container.created.and_then(|created| u64::try_from(created).ok()).unwrap_or(now);
@@ -104,9 +105,9 @@ mod tests {
     const NOW: u64 = 2_000_000_000;
 
     fn container(maker: &Instance, expires: Option<u64>, state: State, age: u64) -> ContainerSummary {
-        let mut labels = HashMap::from([(instance::INSTANCE.to_owned(), maker.label())]);
+        let mut labels = HashMap::from([(labels::INSTANCE.to_owned(), maker.label())]);
         if let Some(expires) = expires {
-            labels.insert(instance::EXPIRES.to_owned(), expires.to_string());
+            labels.insert(labels::EXPIRES.to_owned(), expires.to_string());
         }
         ContainerSummary {
             labels: Some(labels),
@@ -152,7 +153,7 @@ mod tests {
     fn a_foreign_label_is_not_ours_to_judge() {
         let own = Instance::current();
         let mut foreign = container(&own, Some(1), State::EXITED, 1_000_000);
-        foreign.labels = Some(HashMap::from([(instance::INSTANCE.to_owned(), "something else".to_owned())]));
+        foreign.labels = Some(HashMap::from([(labels::INSTANCE.to_owned(), "something else".to_owned())]));
         assert!(!is_abandoned(&own, &foreign, NOW, nobody));
     }
 }

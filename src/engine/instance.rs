@@ -1,20 +1,10 @@
-//! Which dcgi a container belongs to, and whether that one still lives.
+//! Which dcgi something belongs to, and whether that one still lives.
 //!
-//! Every container carries its maker's identity as the label `dcgi.instance`: the machine's boot, the PID
-//! namespace, the process id and the process's start time. A dcgi on the same boot and in the same PID
-//! namespace can tell from `/proc` whether that very process still runs. From anywhere else it cannot, and
-//! then only the label `dcgi.expires` says when a container is nobody's any more.
+//! Whatever could be left behind carries its maker's identity: the machine's boot, the PID namespace, the process id
+//! and the process's start time. A dcgi on the same boot and in the same PID namespace can tell from `/proc` whether
+//! that very process still runs. From anywhere else it cannot.
 
 use std::{fs, io};
-
-/// The label that says who made a container.
-pub(super) const INSTANCE: &str = "dcgi.instance";
-/// The label that says for which route.
-pub(super) const ROUTE: &str = "dcgi.route";
-/// The label that says for which request.
-pub(super) const REQUEST: &str = "dcgi.request";
-/// The label that says when the container's request must have ended, in seconds since 1970.
-pub(super) const EXPIRES: &str = "dcgi.expires";
 
 /// The identity of a process that makes containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +43,7 @@ impl Instance {
         }
     }
 
-    /// The value of the label.
+    /// It as a word, for a label or a name.
     pub(super) fn label(&self) -> String {
         format!("{}.{}.{}.{}", self.boot, self.namespace, self.pid, self.start)
     }

@@ -1,0 +1,121 @@
+//! The machine, as far as containers depend on it.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getegid, geteuid, getrlimit};
+
+use super::launcher::{Steps, c_string};
+use super::store::Image;
+use crate::engine::{EngineError, EngineErrorKind, Volume};
+
+/// How many files a program may have open unless it asks for more, and how many it may ask for: what Docker gives
+/// since Engine 25.
+const OPEN_FILES: (u64, u64) = (1024, 524_288);
+
+/// Who we are here, and what we may.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// Our user and group where we are not root.
+    ordinary: Option<(u32, u32)>,
+    /// An empty directory of ours, over which slots and sandboxes mount what is theirs.
+    scratch: CString,
+    /// Where named volumes are.
+    volumes: PathBuf,
+}
+
+impl Host {
+    /// Looks around, and makes directories in the engine's own.
+    pub(super) fn new(root: &Path) -> io::Result<Self> {
+        let scratch = root.join("scratch");
+        let volumes = root.join("volumes");
+        for folder in [&scratch, &volumes] {
+            fs::create_dir_all(folder)?;
+        }
+        let ordinary = (!geteuid().is_root()).then(|| (geteuid().as_raw(), getegid().as_raw()));
+        let scratch = c_string(scratch.as_os_str().as_bytes())?;
+        Ok(Self { ordinary, scratch, volumes })
+    }
+
+    /// Whether we are root on this machine, or what passes for it.
+    pub(super) fn is_root(&self) -> bool {
+        self.ordinary.is_none()
+    }
+
+    /// See [`Host::scratch`](struct@Host).
+    pub(super) fn scratch(&self) -> &CStr {
+        &self.scratch
+    }
+
+    /// Whether containers can have a `/sys`: only in a network namespace of one's own does the kernel give an ordinary
+    /// user one.
+    pub(super) fn shows_sysfs(&self) -> bool {
+        self.is_root()
+    }
+
+    pub(super) fn has_resolver(&self) -> bool {
+        Path::new("/etc/resolv.conf").is_file()
+    }
+
+    /// What the zygote does first: it gets mounts of its own, and as an ordinary user becomes root in a user namespace.
+    pub(super) fn preparation(&self) -> Steps {
+        let mut steps = Steps::default();
+        if let Some((uid, gid)) = self.ordinary {
+            steps.unshare(libc::CLONE_NEWUSER, "a user namespace");
+            steps.write(c"/proc/self/setgroups", b"deny");
+            steps.write(c"/proc/self/uid_map", format!("0 {uid} 1").as_bytes());
+            steps.write(c"/proc/self/gid_map", format!("0 {gid} 1").as_bytes());
+        }
+        steps.unshare(libc::CLONE_NEWNS, "a mount namespace");
+        // What the host mounts and unmounts later still shows here, and nothing that is mounted here shows there.
+        steps.mount(c"none", c"/", c"", libc::MS_REC | libc::MS_SLAVE, c"");
+        steps
+    }
+
+    /// Resource limits of programs: never above our own.
+    pub(super) fn limits(&self) -> Vec<(u32, u64, u64)> {
+        let own = |resource| {
+            let limit = getrlimit(resource);
+            (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX))
+        };
+        let (_, files) = own(Resource::Nofile);
+        let hard = files.min(OPEN_FILES.1);
+        vec![
+            // A dump would be handled by the host, outside of the container.
+            (libc::RLIMIT_CORE, 0, 0),
+            (libc::RLIMIT_NOFILE, hard.min(OPEN_FILES.0), hard),
+        ]
+    }
+
+    /// Where a volume's files are, and where they go: the source, the target, and whether writes are refused. A named
+    /// volume is made where it is not there, with what the image has at its place.
+    ///
+    /// # Errors
+    /// Where a source of the host's does not exist.
+    pub(super) fn volume_source<'a>(
+        &self,
+        volume: &'a Volume,
+        image: &Image,
+    ) -> Result<(PathBuf, &'a str, bool), EngineError> {
+        match volume {
+            Volume::Bind { source, target, read_only } => {
+                if let Err(error) = fs::metadata(source) {
+                    let what = format!("finding the volume {}", source.display());
+                    return Err(EngineError::new(EngineErrorKind::Refused, what).because(error));
+                }
+                Ok((source.clone(), target, *read_only))
+            }
+            Volume::Named { name, target, read_only } => {
+                let folder = self.volumes.join(name);
+                super::volume::prepare(&folder, image, target).map_err(|error| {
+                    EngineError::new(EngineErrorKind::Refused, format!("making the volume `{name}`"))
+                        .because(error)
+                })?;
+                Ok((folder, target, *read_only))
+            }
+        }
+    }
+}

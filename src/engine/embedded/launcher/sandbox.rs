@@ -1,0 +1,214 @@
+//! A sandbox: from its fork to its program's `exec`, and the init that stays.
+//!
+//! The first process of its PID namespace makes what is the sandbox's own, gives up every privilege, and forks. The
+//! child waits for a request, and becomes the program. The first process remains as the init: it reaps orphans, says
+//! how the program ended, and ends the sandbox when the program has ended or dcgi has hung up.
+
+use std::ffi::{CStr, c_char};
+use std::sync::atomic::Ordering;
+
+use super::failure::Step;
+use super::slot::{Birth, Findings, signal_bit, tell, wait_for_child_or_hangup};
+use super::step;
+use super::sys::{self, DESCRIPTORS, Errno};
+use super::template::View;
+use super::wire::{FAILED, READY, RECORD, RUN, parse, record};
+use super::zygote::MASTER;
+
+/// Runs as the first process of a PID namespace, in the memory of its slot, which waits.
+pub(super) fn live(birth: &mut Birth<'_>) -> ! {
+    let (step, index, Errno(errno)) = match make(birth) {
+        Ok(()) => sys::exit(0),
+        Err(failed) => failed,
+    };
+    _ = sys::send(MASTER, &record(FAILED, [step as u32, index, errno as u32]));
+    sys::exit(127)
+}
+
+type Outcome = Result<(), (Step, u32, Errno)>;
+
+fn make(birth: &mut Birth<'_>) -> Outcome {
+    let Birth { template, findings, host_name, control, .. } = *birth;
+    let at = |step| move |errno| (step, 0, errno);
+    sys::set_name(if template.init { c"dcgi-init" } else { c"dcgi-sandbox" });
+    // What the slot's socket was is from here on the sandbox's own, and there is nothing else.
+    sys::dup_to(control, MASTER, true).map_err(at(Step::Descriptors))?;
+    sys::close_range(MASTER as u32 + 1, u32::MAX).map_err(at(Step::Descriptors))?;
+    if !template.set_groups {
+        // Who is not dumpable owns none of its files in /proc, and so cannot write the map of a user namespace.
+        sys::prctl(libc::PR_SET_DUMPABLE, 1).map_err(at(Step::User))?;
+    }
+    step::run(template.sandbox_steps, host_name)
+        .map_err(|failed| (Step::OfSandbox, failed.index, failed.errno))?;
+    if template.own_network && template.init && findings.pristine.load(Ordering::Relaxed) == 0 {
+        findings.pristine.store(fingerprint_of_network(), Ordering::Relaxed);
+    }
+    for (resource, soft, hard) in template.limits() {
+        sys::set_limit(resource, soft, hard).map_err(at(Step::Limit))?;
+    }
+    if template.set_groups {
+        sys::set_groups(template.groups).map_err(at(Step::Groups))?;
+    }
+    let (uid, gid) = template.user;
+    sys::set_user(uid, gid).map_err(at(Step::User))?;
+    let kept = if uid == 0 { template.capabilities } else { 0 };
+    sys::set_capabilities(kept, 0).map_err(at(Step::Capabilities))?;
+    // After the change of user, which forgets it. Where the slot has died already, dcgi hangs up.
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64).map_err(at(Step::NoNewPrivileges))?;
+    // The init holds a copy of dcgi's memory, and may be of the program's user.
+    sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(at(Step::NoNewPrivileges))?;
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(at(Step::NoNewPrivileges))?;
+    sys::set_filter(template.filter).map_err(at(Step::Filter))?;
+    if !template.init {
+        return become_program(birth.strings);
+    }
+    let program = sys::vfork_into(0, birth.program_stack, &mut birth.strings, |strings| {
+        if let Err((step, index, Errno(errno))) = become_program(strings) {
+            _ = sys::send(MASTER, &record(FAILED, [step as u32, index, errno as u32]));
+        }
+        sys::exit(127)
+    });
+    attend(template, findings, program.map_err(at(Step::Fork))?).map_err(at(Step::Init))
+}
+
+/// The init's whole life.
+fn attend(template: &View<'_>, findings: Findings, program: libc::pid_t) -> sys::Result<()> {
+    let signals = sys::signal_fd(signal_bit(libc::SIGCHLD))?;
+    'attending: loop {
+        while let Some((ended, status)) = sys::wait(-1, libc::WNOHANG | libc::__WALL)? {
+            if ended == program {
+                tell(MASTER, status);
+                break 'attending;
+            }
+        }
+        if wait_for_child_or_hangup(MASTER, signals)? {
+            break;
+        }
+    }
+    if template.reuse {
+        // Without capabilities nobody here can be of another user, so everybody can be killed; and when the last one
+        // is reaped, all that it had open is closed.
+        sys::kill(-1, libc::SIGKILL);
+        while sys::wait(-1, libc::__WALL).is_ok() {}
+        let pristine = findings.pristine.load(Ordering::Relaxed);
+        if !template.own_network || (pristine != 0 && pristine == fingerprint_of_network()) {
+            findings.clean.store(1, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// What can be told of a network namespace from inside: its sockets, addresses' and interfaces' counters. A program
+/// that has used its loopback, or as much as tried to connect, has left a trace in one of these. Never 0, unless it
+/// cannot be told.
+fn fingerprint_of_network() -> u64 {
+    const TELLTALES: [&CStr; 6] = [
+        c"/proc/self/net/dev",
+        c"/proc/self/net/unix",
+        c"/proc/self/net/snmp",
+        c"/proc/self/net/snmp6",
+        c"/proc/self/net/netstat",
+        c"/proc/self/net/ip6_flowlabel",
+    ];
+    // FNV-1a: what is compared is not of an attacker's choice, it is whether counters moved at all.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut buffer = [0; 4096];
+    for path in TELLTALES {
+        let Ok(file) = sys::open(path, libc::O_RDONLY, 0) else {
+            // IPv6 may be missing, for all of them alike.
+            hash = hash.wrapping_mul(31);
+            continue;
+        };
+        loop {
+            match sys::read(file, &mut buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    for byte in buffer.iter().take(read) {
+                        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+                    }
+                }
+                Err(_) => return 0,
+            }
+        }
+        sys::close(file);
+    }
+    hash.max(1)
+}
+
+/// Waits for a request, and becomes the program. Returns where that fails, or where no request comes any more.
+fn become_program(memory: &mut [u8]) -> Outcome {
+    let at = |step| move |errno| (step, 0, errno);
+    sys::new_session();
+    sys::send(MASTER, &record(READY, [0; 3])).map_err(at(Step::Message))?;
+    let mut head = [0; RECORD];
+    let mut descriptors = [-1; DESCRIPTORS];
+    let (read, count) = sys::receive(MASTER, &mut head, &mut descriptors).map_err(at(Step::Message))?;
+    if read == 0 {
+        sys::exit(0);
+    }
+    let ((RUN, [size, candidates, arguments]), 3) = (parse(&head), count) else {
+        return Err((Step::Message, 0, Errno(libc::EBADMSG)));
+    };
+    // The kernel's own word for more than fits.
+    let (strings, pointers) =
+        memory.split_at_mut_checked(size as usize).ok_or((Step::Execute, 0, Errno(libc::E2BIG)))?;
+    receive_all(strings).map_err(at(Step::Message))?;
+    for (stream, descriptor) in (0..3).zip(descriptors) {
+        sys::dup_to(descriptor, stream, false).map_err(at(Step::Descriptors))?;
+    }
+    sys::block_signals(0);
+    execute(strings, sys::as_pointers(pointers), candidates as usize, arguments as usize)
+}
+
+fn receive_all(mut rest: &mut [u8]) -> sys::Result<()> {
+    while !rest.is_empty() {
+        match sys::read(MASTER, rest)? {
+            0 => sys::exit(0),
+            read => rest = rest.get_mut(read..).unwrap_or_default(),
+        }
+    }
+    Ok(())
+}
+
+/// Strings one behind the other: the working directory, the paths where the program may be, its arguments, its
+/// environment. The pointers are all null, and filled with as many as there are arguments and variables.
+fn execute(strings: &[u8], pointers: &mut [*const c_char], candidates: usize, arguments: usize) -> Outcome {
+    let broken = (Step::Message, 0, Errno(libc::EBADMSG));
+    if pointers.len() < strings.iter().filter(|byte| **byte == 0).count() + 2 {
+        return Err((Step::Execute, 0, Errno(libc::E2BIG)));
+    }
+    // Arguments, a null, the environment, a null.
+    let mut rest = split(strings).skip(1 + candidates);
+    for pointer in pointers.iter_mut().take(arguments) {
+        *pointer = rest.next().ok_or(broken)?.as_ptr();
+    }
+    for (pointer, string) in pointers.iter_mut().skip(arguments + 1).zip(rest) {
+        *pointer = string.as_ptr();
+    }
+    let environment = pointers.get(arguments + 1..).ok_or(broken)?;
+    let directory = split(strings).next().ok_or(broken)?;
+    sys::chdir(directory).map_err(|errno| (Step::WorkingDirectory, 0, errno))?;
+    let mut error = Errno(libc::ENOENT);
+    for path in split(strings).skip(1).take(candidates) {
+        // SAFETY: both arrays hold pointers to strings that `split` has found, and a null behind them: there are two
+        // places more than strings.
+        let refusal = unsafe { sys::execute(path, pointers.as_ptr(), environment.as_ptr()) };
+        match refusal {
+            // As execvp(3) looks on, and says EACCES where that was among them.
+            Errno(libc::ENOENT | libc::ENOTDIR) => {}
+            Errno(libc::EACCES) => error = refusal,
+            _ => return Err((Step::Execute, 0, refusal)),
+        }
+    }
+    Err((Step::Execute, 0, error))
+}
+
+/// The strings in a series of NUL-terminated ones.
+fn split(bytes: &[u8]) -> impl Iterator<Item = &CStr> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let string = CStr::from_bytes_until_nul(rest).ok()?;
+        rest = rest.get(string.count_bytes() + 1..)?;
+        Some(string)
+    })
+}

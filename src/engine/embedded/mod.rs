@@ -1,0 +1,271 @@
+//! The `embedded` engine: containers by namespaces, cgroups, overlayfs and seccomp, without a daemon.
+//!
+//! A request takes a sandbox that waits, hands it the environment and three pipes, and reads how the program ended:
+//! no file system is unpacked, nothing is asked of anybody else. What of a container a request cannot change is kept
+//! for the next one, in a *slot*; the rest is made anew for each, ahead of time where the route is in use.
+//!
+//! - [`store`]: images, unpacked
+//! - `plan`: from a program and its image to what a container is made of
+//! - `host`, `cgroup`, `user`, `rootfs`, `volume`, `capability`, `seccomp`: what a plan needs to know
+//! - `launcher`: processes that make containers; the only `unsafe` code
+//! - `pool`: a route's slots and waiting sandboxes
+//! - `process`, `environment`: one request's use of one
+//!
+//! # Security
+//! Inside, a program has at most what Docker's defaults give: see `docs/security.md`, where each line names its test.
+
+mod capability;
+mod cgroup;
+mod environment;
+mod host;
+mod launcher;
+mod plan;
+mod pool;
+mod process;
+mod rootfs;
+mod seccomp;
+pub mod store;
+mod user;
+mod volume;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use super::instance::Instance;
+use super::{Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Process, Program};
+use cgroup::Cgroups;
+use host::Host;
+use launcher::{Sealed, Zygote};
+use pool::Pool;
+use store::{Image, Store};
+
+/// How long an image is believed to be what its name stands for. A name that is moved meanwhile shows this much later.
+const BELIEVED_FOR: Duration = Duration::from_secs(2);
+
+/// How often pools are looked at for what nobody needs.
+const TIDY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Runs programs in containers of its own making.
+#[derive(Clone, Debug)]
+pub struct EmbeddedEngine {
+    shared: Arc<Shared>,
+}
+
+/// What the engine's tasks hold together.
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    host: Host,
+    cgroups: Arc<Cgroups>,
+    /// Forked when the engine is made; again, should it have been killed.
+    zygote: Mutex<Arc<Zygote>>,
+    /// What image names stand for, remembered for a short while.
+    images: Mutex<HashMap<String, (Instant, Image)>>,
+    /// A pool a route.
+    pools: Mutex<HashMap<Arc<str>, Arc<Pool>>>,
+    /// Held while a pool is made, so that many requests make one.
+    planning: tokio::sync::Mutex<()>,
+    /// One task a request that runs, a slot that is made, a cgroup that is removed. `drained` waits on these.
+    tasks: TaskTracker,
+}
+
+impl EmbeddedEngine {
+    /// An engine whose images are in a store.
+    ///
+    /// Forks a process, from which containers will be forked: a program with secrets in its memory does this before it
+    /// reads them.
+    ///
+    /// # Errors
+    /// Where the store's directories cannot be made, or the kernel refuses namespaces: then with what it refused.
+    pub async fn new(store: Store) -> Result<Self, EngineError> {
+        tokio::task::spawn_blocking(move || Self::prepare(store))
+            .await
+            .map_err(|error| unusable().because(error))?
+    }
+
+    fn prepare(store: Store) -> Result<Self, EngineError> {
+        let host = Host::new(store.root()).map_err(|error| unusable().because(error))?;
+        let zygote = Zygote::start(&host.preparation()).map_err(|error| unusable().because(error))?;
+        let tasks = TaskTracker::new();
+        let cgroups = Arc::new(Cgroups::discover(&Instance::current(), tasks.clone()));
+        let shared = Arc::new(Shared {
+            store,
+            host,
+            cgroups,
+            zygote: Mutex::new(Arc::new(zygote)),
+            images: Mutex::default(),
+            pools: Mutex::default(),
+            planning: tokio::sync::Mutex::default(),
+            tasks,
+        });
+        let engine = Self { shared };
+        for shortcoming in engine.shortcomings() {
+            tracing::warn!("{shortcoming}");
+        }
+        tokio::spawn(tidy_regularly(Arc::downgrade(&engine.shared)));
+        Ok(engine)
+    }
+
+    /// Where its images are.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// What this engine cannot enforce here, in sentences for an operator.
+    pub fn shortcomings(&self) -> Vec<String> {
+        let unavailable = self.shared.cgroups.unavailable().iter();
+        unavailable
+            .map(|(controller, why)| {
+                format!(
+                    "a route's `{}` cannot be enforced, the container is not limited: {why}",
+                    controller.key()
+                )
+            })
+            .collect()
+    }
+}
+
+fn unusable() -> EngineError {
+    EngineError::new(EngineErrorKind::Unreachable, "the embedded engine cannot be used here")
+}
+
+impl Engine for EmbeddedEngine {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>> {
+        async move { Ok(self.shared.image(program).await?.config().clone()) }.boxed()
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        program: &'a Program,
+        route: &'a Arc<str>,
+    ) -> BoxFuture<'a, Result<(), EngineError>> {
+        async move {
+            let pool = self.shared.pool(program, route).await?;
+            pool.refill(&self.shared);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn start<'a>(
+        &'a self,
+        program: &'a Program,
+        invocation: Invocation,
+    ) -> BoxFuture<'a, Result<Process, EngineError>> {
+        async move {
+            let pool = self.shared.pool(program, &invocation.route).await?;
+            let (ready, started) = oneshot::channel();
+            self.shared.tasks.spawn(process::live(self.shared.clone(), pool, invocation, ready));
+            started.await.unwrap_or_else(|_| {
+                Err(EngineError::new(EngineErrorKind::Unreachable, "the runtime is shutting down"))
+            })
+        }
+        .boxed()
+    }
+
+    fn describe(&self, program: &Program, _: &Invocation) -> serde_json::Value {
+        match self.shared.recent_image(program).map(|image| plan::plan(program, &image, &self.shared.host)) {
+            Some(Ok(plan)) => plan.describe(program),
+            Some(Err(error)) => crate::reason::Reason(&error).to_string().into(),
+            None => serde_json::Value::Null,
+        }
+    }
+
+    fn drained(&self) -> BoxFuture<'_, ()> {
+        async move {
+            let pools: Vec<_> = self.shared.pools().drain().map(|(_, pool)| pool).collect();
+            for pool in pools {
+                pool.close();
+            }
+            self.shared.tasks.close();
+            self.shared.tasks.wait().await;
+            self.shared.tasks.reopen();
+        }
+        .boxed()
+    }
+}
+
+impl Shared {
+    fn pools(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn images(&self) -> MutexGuard<'_, HashMap<String, (Instant, Image)>> {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent_image(&self, program: &Program) -> Option<Image> {
+        self.images().get(&program.image).map(|(_, image)| image.clone())
+    }
+
+    async fn image(&self, program: &Program) -> Result<Image, EngineError> {
+        if let Some((asked, image)) = self.images().get(&program.image)
+            && asked.elapsed() < BELIEVED_FOR
+        {
+            return Ok(image.clone());
+        }
+        let image = self.store.resolve(&program.image, program.pull).await?;
+        self.images().insert(program.image.clone(), (Instant::now(), image.clone()));
+        Ok(image)
+    }
+
+    /// The pool of a route, made where there is none or the image is another by now.
+    async fn pool(&self, program: &Program, route: &Arc<str>) -> Result<Arc<Pool>, EngineError> {
+        let image = self.image(program).await?;
+        let fitting = |pool: &&Arc<Pool>| pool.image.id() == image.id() && pool.program == *program;
+        if let Some(pool) = self.pools().get(route).filter(fitting) {
+            return Ok(pool.clone());
+        }
+        let _alone = self.planning.lock().await;
+        if let Some(pool) = self.pools().get(route).filter(fitting) {
+            return Ok(pool.clone());
+        }
+        let plan = plan::plan(program, &image, &self.host)?;
+        let pool = Pool::new(program.clone(), image.clone(), plan)
+            .map_err(|error| pool::exhausted("preparing containers", error))?;
+        let pool = Arc::new(pool);
+        let before = self.pools().insert(route.clone(), pool.clone());
+        if let Some(before) = before {
+            before.close();
+        }
+        Ok(pool)
+    }
+
+    /// Asks the zygote for a slot; a new zygote, where it has gone.
+    fn slot(&self, template: &Sealed, doors: &[File]) -> io::Result<UnixStream> {
+        let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        match zygote.slot(template, doors) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                tracing::error!("the containers' zygote has gone: starting another");
+                *zygote = Arc::new(Zygote::start(&self.host.preparation())?);
+                zygote.slot(template, doors)
+            }
+            answer => answer,
+        }
+    }
+}
+
+async fn tidy_regularly(engine: Weak<Shared>) {
+    let mut interval = tokio::time::interval(TIDY_INTERVAL);
+    loop {
+        interval.tick().await;
+        let Some(engine) = engine.upgrade() else { return };
+        let pools: Vec<_> = engine.pools().values().cloned().collect();
+        for pool in pools {
+            pool.tidy(&engine);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! A route's slots and the sandboxes that wait in them.
+//!
+//! A slot is at rest, or it has a sandbox that waits, or one that runs. A request takes the sandbox that has waited
+//! longest, else has a slot at rest make one, else has a slot made. While it runs, others are made to wait in its
+//! place.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+
+use super::Shared;
+use super::cgroup::Group;
+use super::launcher::{self, MESSAGE, Message, Sealed, Template};
+use super::plan::Plan;
+use super::store::Image;
+use crate::engine::{EngineError, EngineErrorKind, Program, Warm};
+
+/// How many sandboxes wait at most where nobody has said how many.
+const MOST_BY_ITSELF: usize = 8;
+
+/// How long a route that nobody asks for keeps what it has ready.
+const KEPT_FOR: Duration = Duration::from_secs(10);
+
+/// What one program's containers are made from and of.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) program: Program,
+    pub(super) image: Image,
+    pub(super) plan: Plan,
+    /// The template as the launcher takes it.
+    sealed: Sealed,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Slots without a sandbox.
+    at_rest: Vec<Slot>,
+    /// Sandboxes that wait, or will as soon as they are made; the oldest first.
+    waiting: VecDeque<Sandbox>,
+    /// How many slots are being made for sandboxes that shall wait.
+    coming: usize,
+    /// How many sandboxes have a request.
+    running: usize,
+    /// The most that had one at once, in this and in the last span between two looks at it.
+    peaks: (usize, usize),
+    last_used: Instant,
+    /// Whether the route has another pool by now, or the engine is being cleared.
+    closed: bool,
+}
+
+/// A slot of the launcher. Dropped, it ends, and its cgroups are removed.
+#[derive(Debug)]
+pub(super) struct Slot {
+    socket: UnixStream,
+    pub(super) group: Group,
+}
+
+/// A sandbox, with the slot that made it. Dropped, both end.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    pub(super) slot: Slot,
+    /// Its end is the sandbox's end.
+    pub(super) control: Arc<UnixStream>,
+    /// The name that the sandbox was given as its host name.
+    pub(super) host_name: [u8; 12],
+}
+
+impl Pool {
+    pub(super) fn new(program: Program, image: Image, plan: Plan) -> io::Result<Self> {
+        let sealed = Sealed::new(&plan.template)?;
+        let state = State {
+            at_rest: Vec::new(),
+            waiting: VecDeque::new(),
+            coming: 0,
+            running: 0,
+            peaks: (0, 0),
+            last_used: Instant::now(),
+            closed: false,
+        };
+        Ok(Self { program, image, plan, sealed, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A sandbox for a request.
+    pub(super) async fn take(self: &Arc<Self>, engine: &Arc<Shared>) -> Result<Sandbox, EngineError> {
+        loop {
+            let (waiting, slot) = {
+                let mut state = self.state();
+                match state.waiting.pop_front() {
+                    Some(sandbox) => (Some(sandbox), None),
+                    None => (None, state.at_rest.pop()),
+                }
+            };
+            match (waiting, slot) {
+                (Some(sandbox), _) if sandbox.is_alive() => return Ok(self.taken(sandbox)),
+                (Some(_), _) => {}
+                (None, Some(slot)) => {
+                    if let Ok(sandbox) = slot.make_sandbox() {
+                        return Ok(self.taken(sandbox));
+                    }
+                }
+                (None, None) => {
+                    let slot = self.new_slot(engine).await?;
+                    let sandbox =
+                        slot.make_sandbox().map_err(|error| exhausted("making a sandbox", error))?;
+                    return Ok(self.taken(sandbox));
+                }
+            }
+        }
+    }
+
+    fn taken(&self, sandbox: Sandbox) -> Sandbox {
+        let mut state = self.state();
+        state.running += 1;
+        state.peaks.0 = state.peaks.0.max(state.running);
+        state.last_used = Instant::now();
+        sandbox
+    }
+
+    /// Takes back what is left of a sandbox that has had its request: its slot, where that may serve again.
+    pub(super) fn give_back(self: &Arc<Self>, engine: &Arc<Shared>, slot: Option<Slot>) {
+        let mut state = self.state();
+        state.running -= 1;
+        if let Some(slot) = slot
+            && !state.closed
+        {
+            state.at_rest.push(slot);
+        }
+        drop(state);
+        self.refill(engine);
+    }
+
+    /// Has sandboxes made until enough wait. What it takes happens in the background.
+    pub(super) fn refill(self: &Arc<Self>, engine: &Arc<Shared>) {
+        let mut state = self.state();
+        while !state.closed && state.waiting.len() + state.coming < self.wanted(&state) {
+            if let Some(slot) = state.at_rest.pop() {
+                if let Ok(sandbox) = slot.make_sandbox() {
+                    state.waiting.push_back(sandbox);
+                }
+                continue;
+            }
+            state.coming += 1;
+            let (pool, shared) = (self.clone(), engine.clone());
+            engine.tasks.spawn(async move {
+                let made = pool.new_slot(&shared).await;
+                let sandbox = made.and_then(|slot| {
+                    slot.make_sandbox().map_err(|error| exhausted("making a sandbox to wait", error))
+                });
+                let mut state = pool.state();
+                state.coming -= 1;
+                match sandbox {
+                    Ok(sandbox) if !state.closed => state.waiting.push_back(sandbox),
+                    Ok(_) => {}
+                    // A request that needs one meets the same error, and says so.
+                    Err(error) => tracing::debug!("{}", crate::reason::Reason(&error)),
+                }
+            });
+        }
+    }
+
+    /// How many sandboxes should wait.
+    fn wanted(&self, state: &State) -> usize {
+        match self.program.warm {
+            Warm::Fixed(count) => count as usize,
+            Warm::Auto if state.last_used.elapsed() >= KEPT_FOR => 0,
+            // As many as have run at once of late, and one to be ahead.
+            Warm::Auto => match state.peaks.0.max(state.peaks.1) {
+                0 => 0,
+                peak => (peak + 1).min(MOST_BY_ITSELF),
+            },
+        }
+    }
+
+    /// Lets go of what nobody has needed for a while. To be called now and then.
+    pub(super) fn tidy(self: &Arc<Self>, engine: &Arc<Shared>) {
+        let mut unneeded = Vec::new();
+        {
+            let mut state = self.state();
+            state.peaks = (state.running, state.peaks.0);
+            let wanted = self.wanted(&state);
+            while state.waiting.len() > wanted {
+                unneeded.extend(state.waiting.pop_front().map(|sandbox| sandbox.slot));
+            }
+            // Those that wait are what has died, if any: a request need not find that out.
+            state.waiting.retain(Sandbox::is_alive);
+            let resting = if state.last_used.elapsed() >= KEPT_FOR { 0 } else { state.peaks.1 };
+            while state.at_rest.len() > resting {
+                unneeded.extend(state.at_rest.pop());
+            }
+        }
+        drop(unneeded);
+        self.refill(engine);
+    }
+
+    /// Lets go of everything that has no request, and keeps nothing from here on.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let (waiting, at_rest) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.at_rest));
+        drop(state);
+        drop((waiting, at_rest));
+    }
+
+    async fn new_slot(self: &Arc<Self>, engine: &Arc<Shared>) -> Result<Slot, EngineError> {
+        let (pool, engine) = (self.clone(), engine.clone());
+        // Making a cgroup may wait for a lock of the kernel's.
+        let made = tokio::task::spawn_blocking(move || {
+            let group = engine
+                .cgroups
+                .create(&pool.program)
+                .map_err(|error| exhausted("limiting a container", error))?;
+            let doors = group.doors().map_err(|error| exhausted("limiting a container", error))?;
+            let socket = engine
+                .slot(&pool.sealed, &doors)
+                .map_err(|error| exhausted("asking for a container", error))?;
+            Ok::<_, EngineError>((group, socket))
+        });
+        let (group, socket) = made.await.map_err(|error| exhausted("asking for a container", error))??;
+        socket.set_nonblocking(true).map_err(|error| exhausted("asking for a container", error))?;
+        let socket =
+            UnixStream::from_std(socket).map_err(|error| exhausted("asking for a container", error))?;
+        Ok(Slot { socket, group })
+    }
+}
+
+impl Slot {
+    fn make_sandbox(self) -> io::Result<Sandbox> {
+        let mut host_name = [0; 12];
+        let mut random = [0; uuid::fmt::Simple::LENGTH];
+        let id = uuid::Uuid::now_v7().simple().encode_lower(&mut random).as_bytes();
+        // The end is random, where the beginning is the time.
+        host_name.copy_from_slice(&id[id.len() - 12..]);
+        let control = launcher::make_sandbox(self.socket.as_fd(), &host_name)?;
+        control.set_nonblocking(true)?;
+        Ok(Sandbox { control: Arc::new(UnixStream::from_std(control)?), slot: self, host_name })
+    }
+
+    /// Waits until nothing is left of the slot's sandbox: whether the slot is as it was, or why it failed.
+    pub(super) async fn vacant(&mut self, template: &Template) -> Result<bool, Option<launcher::Failure>> {
+        let mut message = [0; MESSAGE];
+        match self.socket.read_exact(&mut message).await {
+            Ok(_) => match Message::read(&message, template) {
+                Message::Gone { clean } => Ok(clean),
+                Message::Failed(failure) => Err(Some(failure)),
+                _ => Err(None),
+            },
+            Err(_) => Err(None),
+        }
+    }
+}
+
+impl Sandbox {
+    /// Whether it has not died while it waited.
+    fn is_alive(&self) -> bool {
+        let mut message = [0; MESSAGE];
+        loop {
+            match self.control.try_read(&mut message) {
+                // That it is ready, whole: messages are written in one piece.
+                Ok(MESSAGE) if Message::is_ready(&message) => {}
+                Ok(_) => return false,
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+}
+
+/// Something of the machine's has run out, or the launcher is gone: another try may succeed.
+pub(super) fn exhausted(
+    what: &str,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> EngineError {
+    EngineError::new(EngineErrorKind::Unreachable, what).because(error)
+}

@@ -1,0 +1,259 @@
+//! One request's sandbox, from the request to its end.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::launcher::{MESSAGE, Message};
+use super::pool::{Pool, Sandbox, exhausted};
+use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Invocation, Process, Reaper};
+
+/// How long a reaper waits for a sandbox that does not go. Its own task goes on waiting.
+const REAP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// SIGKILL, by signal(7).
+const SIGKILL: u8 = 9;
+
+/// Has a sandbox run the program for one request, hands out its process through `ready`, and sees to its end.
+pub(super) async fn live(
+    engine: Arc<Shared>,
+    pool: Arc<Pool>,
+    invocation: Invocation,
+    ready: oneshot::Sender<Result<Process, EngineError>>,
+) {
+    let begun = begin(&engine, &pool, &invocation).await;
+    pool.refill(&engine);
+    let (sandbox, streams) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let (exit_sender, exit) = oneshot::channel();
+    let (gone_sender, gone) = oneshot::channel::<()>();
+    let process = Process {
+        stdin: Box::pin(Stdin(Some(streams.stdin))),
+        stdout: Box::pin(streams.stdout),
+        stderr: Box::pin(streams.stderr),
+        exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost())) }),
+        reaper: Reaper::new(Hangup(sandbox.control.clone()), async move {
+            _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
+        }),
+    };
+    // Where nobody waits any more, the process is dropped, and that hangs up.
+    _ = ready.send(Ok(process));
+    let slot = attend(&pool, sandbox, exit_sender).await;
+    pool.give_back(&engine, slot);
+    drop(invocation.lease);
+    drop(gone_sender);
+}
+
+/// Our ends of a program's streams.
+struct Streams {
+    stdin: pipe::Sender,
+    stdout: pipe::Receiver,
+    stderr: pipe::Receiver,
+}
+
+async fn begin(
+    engine: &Arc<Shared>,
+    pool: &Arc<Pool>,
+    invocation: &Invocation,
+) -> Result<(Sandbox, Streams), EngineError> {
+    loop {
+        let (streams, theirs) = pipes().map_err(|error| exhausted("making the program's streams", error))?;
+        let sandbox = pool.take(engine).await?;
+        let run = pool.run(invocation, &sandbox.host_name);
+        let [stdin, stdout, stderr] = &theirs;
+        let sent = run.send(sandbox.control.as_fd(), [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+        let result = match sent {
+            Ok([]) => Ok(()),
+            Ok(rest) => write_all(&sandbox.control, rest).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => return Ok((sandbox, streams)),
+            // It has died while it waited: take another, or learn why none can be made.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                let slot = attend(pool, sandbox, oneshot::channel().0).await;
+                let made_none = slot.is_none();
+                pool.give_back(engine, slot);
+                if made_none {
+                    return Err(exhausted("handing over the request", error));
+                }
+            }
+            Err(error) => {
+                pool.give_back(engine, None);
+                return Err(exhausted("handing over the request", error));
+            }
+        }
+    }
+}
+
+async fn write_all(control: &UnixStream, mut rest: &[u8]) -> io::Result<()> {
+    while !rest.is_empty() {
+        control.writable().await?;
+        match control.try_write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Pipes to a program: our ends, and its.
+fn pipes() -> io::Result<(Streams, [OwnedFd; 3])> {
+    let (stdin, our_stdin) = io::pipe()?;
+    let (our_stdout, stdout) = io::pipe()?;
+    let (our_stderr, stderr) = io::pipe()?;
+    let streams = Streams {
+        stdin: pipe::Sender::from_owned_fd(our_stdin.into())?,
+        stdout: pipe::Receiver::from_owned_fd(our_stdout.into())?,
+        stderr: pipe::Receiver::from_owned_fd(our_stderr.into())?,
+    };
+    Ok((streams, [stdin.into(), stdout.into(), stderr.into()]))
+}
+
+/// Waits for a program's end, tells it, and then for the sandbox's. Gives the slot where that may serve again.
+async fn attend(
+    pool: &Pool,
+    mut sandbox: Sandbox,
+    exit: oneshot::Sender<Result<ExitStatus, EngineError>>,
+) -> Option<super::pool::Slot> {
+    let template = &pool.plan.template;
+    let ended = ended(&sandbox.control, template).await;
+    let status = match ended {
+        Some(Message::Exited(0)) => Some(Ok(ExitStatus::Exited(0))),
+        Some(Message::Exited(code)) => {
+            // A shell whose child was killed says 137: it is not the program that was, but the count has moved.
+            _ = sandbox.slot.group.ran_out_of_memory();
+            Some(Ok(ExitStatus::Exited(code)))
+        }
+        Some(Message::Signalled(signal)) => Some(Ok(signalled(signal, &mut sandbox))),
+        Some(Message::Failed(failure)) => Some(Err(pool.refusal(failure))),
+        _ => None,
+    };
+    let mut exit = Some(exit);
+    let mut tell = |result| {
+        if let Some(exit) = exit.take() {
+            _ = exit.send(result);
+        }
+    };
+    if let Some(status) = status {
+        tell(status);
+    }
+    let vacant = sandbox.slot.vacant(template).await;
+    match vacant {
+        Ok(clean) => {
+            // Its init has gone without a word: because we have hung up, or it was killed.
+            tell(Ok(signalled(SIGKILL, &mut sandbox)));
+            let Sandbox { slot, .. } = sandbox;
+            (clean && template.reuse).then_some(slot)
+        }
+        Err(Some(failure)) => {
+            tell(Err(pool.refusal(failure)));
+            None
+        }
+        Err(None) => {
+            tell(Err(lost()));
+            None
+        }
+    }
+}
+
+/// What a sandbox says of its program's end; nothing, where it says nothing any more.
+async fn ended(control: &UnixStream, template: &super::launcher::Template) -> Option<Message> {
+    let mut message = [0; MESSAGE];
+    let mut read = 0;
+    loop {
+        control.readable().await.ok()?;
+        match control.try_read(&mut message[read..]) {
+            Ok(0) => return None,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => return None,
+        }
+        if read == MESSAGE {
+            match Message::read(&message, template) {
+                Message::Ready => read = 0,
+                message => return Some(message),
+            }
+        }
+    }
+}
+
+fn signalled(signal: u8, sandbox: &mut Sandbox) -> ExitStatus {
+    let out_of_memory = match sandbox.slot.group.ran_out_of_memory() {
+        Some(killed) => Some(killed && signal == SIGKILL),
+        None if signal == SIGKILL => None,
+        None => Some(false),
+    };
+    ExitStatus::Signalled { signal, out_of_memory }
+}
+
+fn lost() -> EngineError {
+    EngineError::new(EngineErrorKind::Unreachable, "the container's launcher has gone")
+}
+
+/// Dropped, it hangs up: the sandbox ends, and everything in it.
+struct Hangup(Arc<UnixStream>);
+
+impl Drop for Hangup {
+    fn drop(&mut self) {
+        _ = rustix::net::shutdown(self.0.as_fd(), rustix::net::Shutdown::Both);
+    }
+}
+
+/// A program's standard input. Shut down, it is closed: a pipe has no other way to end.
+struct Stdin(Option<pipe::Sender>);
+
+impl AsyncWrite for Stdin {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Some(pipe) => Pin::new(pipe).poll_write(cx, bytes),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Some(pipe) => Pin::new(pipe).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(pipe) = &mut self.0 {
+            ready!(Pin::new(pipe).poll_shutdown(cx))?;
+        }
+        self.0 = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Pool {
+    /// What cannot be made or executed, as the engine's error.
+    fn refusal(&self, failure: super::launcher::Failure) -> EngineError {
+        let command_line = self.image.config().command_line(&self.program);
+        let kind = match failure.is_exhaustion {
+            true => EngineErrorKind::Unreachable,
+            false => EngineErrorKind::Refused,
+        };
+        let what = match failure.of_program {
+            true => format!("the program `{}` cannot be run", command_line.join(" ")),
+            false => format!("a container of image `{}` cannot be made", self.program.image),
+        };
+        EngineError::new(kind, what).because(failure)
+    }
+}

@@ -1,0 +1,69 @@
+//! Named volumes: directories that this engine keeps, and that outlive requests.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::Path;
+
+use rustix::process::geteuid;
+
+use super::rootfs::Rootfs;
+use super::store::Image;
+
+/// Makes a volume where it is not there yet. As under Docker, a new one begins with what the image has at its place,
+/// owners and modes included.
+pub(super) fn prepare(volume: &Path, image: &Image, target: &str) -> io::Result<()> {
+    if volume.is_dir() {
+        return Ok(());
+    }
+    let folder = volume.parent().unwrap_or(Path::new("/"));
+    let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(folder)?;
+    let rootfs = Rootfs::open(image.rootfs())?;
+    match rootfs.open_directory(target) {
+        Some(source) => copy(Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())), draft.path())?,
+        None => fs::set_permissions(draft.path(), fs::Permissions::from_mode(0o755))?,
+    }
+    match fs::rename(draft.path(), volume) {
+        // Another process was first.
+        Err(_) if volume.is_dir() => Ok(()),
+        done => done,
+    }
+}
+
+/// Copies a directory's content, and its own owner and mode. Links stay links; devices and the like are left out.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            fs::create_dir(&target)?;
+            copy(&source, &target)?;
+        } else if kind.is_symlink() {
+            symlink(fs::read_link(&source)?, &target)?;
+        } else if kind.is_file() {
+            fs::copy(&source, &target)?;
+        } else {
+            continue;
+        }
+        own(&source, &target)?;
+    }
+    let metadata = fs::metadata(from)?;
+    if geteuid().is_root() {
+        lchown(to, Some(metadata.uid()), Some(metadata.gid()))?;
+    }
+    fs::set_permissions(to, metadata.permissions())
+}
+
+fn own(source: &Path, target: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(source)?;
+    if geteuid().is_root() {
+        lchown(target, Some(metadata.uid()), Some(metadata.gid()))?;
+    }
+    if metadata.is_file() {
+        // After the change of owner, which drops set-user-id bits.
+        fs::set_permissions(target, metadata.permissions())?;
+    }
+    Ok(())
+}
