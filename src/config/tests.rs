@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::engine::{Network, PullPolicy, Volume};
+use crate::engine::{Network, PullPolicy, Volume, Warm};
 use crate::route::{Output, RequestBody};
 
 const ROUTE: &str = "[[route]]\npath = '/x'\nimage = 'i'\n";
@@ -238,22 +238,33 @@ fn values_of_later_versions_are_refused_with_a_word() {
         error_with("isolation = 'shared'"),
         "dcgi.toml:4:13: `isolation` = 'shared' in route `/x`: not supported by this version of dcgi; it comes later"
     );
-    assert_eq!(
-        error_with("warm = 2"),
-        "dcgi.toml:4:8: `warm` = 2 in route `/x`: not supported by this version of dcgi; it comes later"
-    );
 }
 
 #[test]
-fn fresh_isolation_and_no_warm_containers_are_what_there_is() {
-    assert_eq!(route_with("isolation = 'fresh'\nwarm = 0"), route(ROUTE));
+fn fresh_isolation_is_what_there_is() {
+    assert_eq!(route_with("isolation = 'fresh'"), route(ROUTE));
+}
+
+#[test]
+fn containers_are_kept_ready_by_number_or_by_need() {
+    assert_eq!(route(ROUTE).program.warm, Warm::Auto);
+    assert_eq!(route_with("warm = 'auto'").program.warm, Warm::Auto);
+    assert_eq!(route_with("warm = 0").program.warm, Warm::Fixed(0));
+    assert_eq!(route_with("warm = 1024").program.warm, Warm::Fixed(1024));
+    for value in ["-1", "1025", "'many'", "1.5"] {
+        let error = error_with(&format!("warm = {value}"));
+        assert!(
+            error.ends_with("expected \"auto\", or how many containers to keep ready, at most 1024"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
 fn an_unknown_engine_is_told_the_known_ones() {
     assert_eq!(
         error_above("engine = 'podman'"),
-        "dcgi.toml:1:10: `engine` = 'podman': expected \"auto\" or \"docker\""
+        "dcgi.toml:1:10: `engine` = 'podman': expected \"auto\", \"docker\" or \"embedded\""
     );
 }
 

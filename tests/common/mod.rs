@@ -4,13 +4,18 @@
 
 pub mod client;
 pub mod docker;
+pub mod engine;
 pub mod http2;
 pub mod images;
+pub mod processes;
 pub mod server;
 
 pub use client::{Connection, Response};
+pub use engine::Under;
 pub use server::Server;
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long anything that must happen may take before it counts as not happening.
@@ -24,6 +29,16 @@ pub fn wait_until(what: &str, patience: Duration, mut holds: impl FnMut() -> boo
         assert!(began.elapsed() < patience, "not within {patience:?}: {what}");
         pause(Duration::from_millis(20));
     }
+}
+
+/// Runs a command with some input to its end: whether it succeeded, and all that it said.
+pub fn piped(command: &mut Command, input: &[u8]) -> (bool, String) {
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
 /// The interval of a poll; or a slow client. Never a guess at how long something takes.

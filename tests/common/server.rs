@@ -2,12 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use super::client::{Connection, Response};
-use super::{PATIENCE, docker, wait_until};
+use super::{PATIENCE, Under, wait_until};
 
 /// A running `dcgi`. Ended on drop, with all it runs.
 pub struct Server {
@@ -15,6 +15,8 @@ pub struct Server {
     pub address: SocketAddr,
     log: Arc<Mutex<String>>,
     config: PathBuf,
+    /// Where its programs run.
+    pub engine: Under,
 }
 
 impl Server {
@@ -27,7 +29,13 @@ impl Server {
     /// The same, with something changed about the command: its environment, say.
     #[track_caller]
     pub fn start_with(config: &str, change: impl FnOnce(&mut Command)) -> Self {
-        match Self::try_start(config, change) {
+        Self::start_under(Under::Docker, config, change)
+    }
+
+    /// The same on any engine, which the configuration has to name.
+    #[track_caller]
+    pub fn start_under(engine: Under, config: &str, change: impl FnOnce(&mut Command)) -> Self {
+        match Self::try_start_under(engine, config, change) {
             Ok(server) => server,
             Err((status, log)) => panic!("dcgi did not start: {status}\n{log}"),
         }
@@ -35,8 +43,17 @@ impl Server {
 
     /// The same, where it may well not start: then its exit status and what it said.
     pub fn try_start(config: &str, change: impl FnOnce(&mut Command)) -> Result<Self, (ExitStatus, String)> {
+        Self::try_start_under(Under::Docker, config, change)
+    }
+
+    /// The same on any engine.
+    pub fn try_start_under(
+        engine: Under,
+        config: &str,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self, (ExitStatus, String)> {
         let config = match config.contains("IMAGE") {
-            true => config.replace("IMAGE", docker::probe_image()),
+            true => config.replace("IMAGE", engine.probe()),
             false => config.to_owned(),
         };
         let config =
@@ -44,7 +61,7 @@ impl Server {
         let path = unique_path("dcgi.toml");
         std::fs::write(&path, config).unwrap();
 
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dcgi"));
+        let mut command = engine.command();
         command.args(["serve", "-c"]).arg(&path).stdin(Stdio::null());
         change(&mut command);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("dcgi runs");
@@ -71,7 +88,7 @@ impl Server {
             }
         });
         match listening.recv_timeout(PATIENCE) {
-            Ok(address) => Ok(Self { child, address, log, config: path }),
+            Ok(address) => Ok(Self { child, address, log, config: path, engine }),
             Err(_) => {
                 _ = child.kill();
                 let status = child.wait().unwrap();
@@ -88,7 +105,7 @@ impl Server {
     pub fn beside(&self, config: &str, change: impl FnOnce(&mut Command)) -> Self {
         let own = std::fs::read_to_string(&self.config).unwrap();
         let engine = own.lines().find(|line| line.starts_with("engine")).unwrap_or_default();
-        Self::start_with(&format!("{engine}\n{config}"), change)
+        Self::start_under(self.engine.clone(), &format!("{engine}\n{config}"), change)
     }
 
     pub fn connect(&self) -> Connection {
@@ -180,14 +197,17 @@ impl Server {
 
     /// How many containers it has now, running or not.
     pub fn containers(&self) -> usize {
-        docker::docker(&["ps", "-aq", "--filter", &format!("name=^/dcgi-{}-", self.pid())]).lines().count()
+        self.engine.containers(self.pid())
     }
 
     /// How many of them run the program of a route, by the route's name.
     pub fn containers_of(&self, route: &str) -> usize {
-        let name = format!("name=^/dcgi-{}-", self.pid());
-        let label = format!("label=dcgi.route={route}");
-        docker::docker(&["ps", "-aq", "--filter", &name, "--filter", &label]).lines().count()
+        self.engine.containers_of(self.pid(), route)
+    }
+
+    /// How many of them are for a request, by its id.
+    pub fn containers_for(&self, request: &str) -> usize {
+        self.engine.containers_for(self.pid(), request)
     }
 }
 
@@ -207,12 +227,16 @@ impl Drop for Server {
     }
 }
 
+/// Where [`unique_path`] puts what a suite makes, for a suite whose servers may not enter the usual folder.
+pub static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+
 /// A path for a file that no other test uses.
 pub fn unique_path(name: &str) -> PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{count}-{name}", std::process::id()))
+    let folder = FOLDER.get().map_or(Path::new(env!("CARGO_TARGET_TMPDIR")), PathBuf::as_path);
+    folder.join(format!("{}-{count}-{name}", std::process::id()))
 }
 
 /// Runs `dcgi` with these arguments to its end: its exit code, standard output, standard error.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Request;
 
 use crate::cases;
+use crate::common::engine::shared_folder;
 use crate::common::{Connection, Response, Server, http2, wait_until};
 
 cases![
@@ -139,7 +140,7 @@ fn a_chunked_body_over_64_kib_is_spooled_and_its_content_length_true(server: &Se
 }
 
 fn a_body_over_64_kib_is_spooled_into_a_file_without_a_name(server: &Server) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = shared_folder();
     let config = "[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\n";
     let server = server.beside(config, |command| {
         command.env("TMPDIR", folder.path());

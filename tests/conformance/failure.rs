@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::cases;
+use crate::common::processes::{descendants, name_of};
 use crate::common::server::unique_path;
-use crate::common::{Connection, PATIENCE, Response, Server, docker, encoded, print, wait_until};
+use crate::common::{Connection, PATIENCE, Response, Server, encoded, print, wait_until};
 use crate::limits::endless;
 
 cases![
@@ -36,8 +37,6 @@ cases![
     a_client_that_leaves_a_program_that_prints_10_gib_kills_it,
     a_full_queue_is_503_and_says_when_to_come_again,
     a_wait_that_is_too_long_is_503_and_says_when_to_come_again,
-    an_engine_that_cannot_be_reached_is_503_and_says_when_to_come_again,
-    an_engine_lost_after_the_header_aborts_the_connection,
     a_missing_image_is_502_and_its_reason_in_the_log,
     an_image_that_cannot_be_pulled_is_502_and_its_reason_in_the_log,
     an_entrypoint_that_does_not_exist_is_502_and_its_reason_in_the_log,
@@ -49,6 +48,27 @@ cases![
     an_error_page_names_the_status_and_the_request_and_nothing_else,
     debug_errors_add_the_reason_and_standard_error_to_an_error_page,
     an_error_page_is_no_page_to_store,
+];
+
+/// What only an engine that is another process can do.
+pub(crate) const CASES_OF_DOCKER: &[crate::Case] = &[
+    (
+        "an_engine_that_cannot_be_reached_is_503_and_says_when_to_come_again",
+        an_engine_that_cannot_be_reached_is_503_and_says_when_to_come_again,
+    ),
+    (
+        "an_engine_lost_after_the_header_aborts_the_connection",
+        an_engine_lost_after_the_header_aborts_the_connection,
+    ),
+];
+
+/// The same for one whose processes are dcgi's own.
+pub(crate) const CASES_OF_EMBEDDED: &[crate::Case] = &[
+    (
+        "a_launcher_that_is_killed_after_the_header_aborts_the_connection_and_is_replaced",
+        a_launcher_that_is_killed_after_the_header_aborts_the_connection_and_is_replaced,
+    ),
+    ("a_network_that_only_docker_has_is_502_and_says_so", a_network_that_only_docker_has_is_502_and_says_so),
 ];
 
 /// Asserts a whole answer of dcgi's own with this status line.
@@ -68,9 +88,8 @@ fn assert_aborted(connection: &mut Connection, response: &Response) {
 
 /// Asserts that nothing is left of a request's program soon: none of these routes would end it so early.
 #[track_caller]
-fn assert_killed(response: &Response) {
-    let label = format!("dcgi.request={}", response.id());
-    wait_until("the program is gone", SOON, || docker::containers(&label) == 0);
+fn assert_killed(server: &Server, response: &Response) {
+    wait_until("the program is gone", SOON, || server.containers_for(response.id()) == 0);
 }
 
 /// A second for the kill, and the rest for the engine, which has many a container to remove at a time.
@@ -157,7 +176,7 @@ fn a_program_that_prints_more_than_the_output_limit_aborts_the_connection(server
     assert_eq!((response.status, response.complete), (200, false));
     assert!(response.body.len() <= 1 << 20, "{} bytes", response.body.len());
     server.wait_for_log_of(response.id(), "max_response_body");
-    assert_killed(&response);
+    assert_killed(server, &response);
 }
 
 // === deadline passed ===
@@ -166,7 +185,7 @@ fn a_deadline_before_the_header_is_504_and_kills_the_program(server: &Server) {
     let response = server.get("/timeout?forever");
     assert_refused(&response, "504 Gateway Timeout");
     server.wait_for_log_of(response.id(), "`timeout` passed");
-    assert_killed(&response);
+    assert_killed(server, &response);
 }
 
 fn a_deadline_after_the_header_aborts_the_connection_and_kills_the_program(server: &Server) {
@@ -174,14 +193,14 @@ fn a_deadline_after_the_header_aborts_the_connection_and_kills_the_program(serve
     let response = connection.get("/late-timeout?text&print=body&forever");
     assert_aborted(&mut connection, &response);
     server.wait_for_log_of(response.id(), "`timeout` passed");
-    assert_killed(&response);
+    assert_killed(server, &response);
 }
 
 fn silence_before_the_header_is_504_and_kills_the_program(server: &Server) {
     let response = server.get(&format!("/idle?{}&forever", print("Status: 200\n")));
     assert_refused(&response, "504 Gateway Timeout");
     server.wait_for_log_of(response.id(), "`idle_timeout`");
-    assert_killed(&response);
+    assert_killed(server, &response);
 }
 
 fn silence_after_the_header_aborts_the_connection_and_kills_the_program(server: &Server) {
@@ -189,7 +208,7 @@ fn silence_after_the_header_aborts_the_connection_and_kills_the_program(server: 
     let response = connection.get("/idle?text&print=body&forever");
     assert_aborted(&mut connection, &response);
     server.wait_for_log_of(response.id(), "`idle_timeout`");
-    assert_killed(&response);
+    assert_killed(server, &response);
 }
 
 // === client gone ===
@@ -208,7 +227,7 @@ fn a_client_that_leaves_after_the_header_kills_the_program(server: &Server) {
     let response = connection.head();
     assert_eq!(response.status, 200);
     drop(connection);
-    assert_killed(&response);
+    assert_killed(server, &response);
 }
 
 fn a_client_that_leaves_a_program_that_prints_10_gib_kills_it(server: &Server) {
@@ -218,7 +237,7 @@ fn a_client_that_leaves_a_program_that_prints_10_gib_kills_it(server: &Server) {
     assert_eq!(response.status, 200);
     assert!(!connection.some_bytes().is_empty());
     drop(connection);
-    assert_killed(&response);
+    assert_killed(server, &response);
 }
 
 // === too many requests ===
@@ -265,6 +284,36 @@ fn an_engine_lost_after_the_header_aborts_the_connection(server: &Server) {
     assert_aborted(&mut connection, &response);
     relay.mend();
     wait_until("the program is gone", PATIENCE, || server.containers() == 0);
+}
+
+fn a_launcher_that_is_killed_after_the_header_aborts_the_connection_and_is_replaced(server: &Server) {
+    let server = server.beside("[[route]]\npath = \"/\"\nimage = \"IMAGE\"\npull = \"never\"\n", |_| {});
+    let mut connection = server.connect();
+    connection.send("GET /?text&print=body&forever HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut response = connection.head();
+    response.body = connection.chunk().expect("the body's beginning");
+    let launchers: Vec<_> = descendants(server.pid())
+        .into_iter()
+        .filter(|pid| name_of(*pid).as_deref() == Some("dcgi-zygote"))
+        .collect();
+    let [zygote] = launchers[..] else { panic!("one zygote, not {launchers:?}") };
+    kill(zygote);
+    connection.body(&mut response);
+    assert_aborted(&mut connection, &response);
+    wait_until("the program is gone", PATIENCE, || server.containers() == 0);
+    assert_eq!(server.get("/?text").status, 200);
+}
+
+#[allow(clippy::disallowed_methods)]
+fn kill(pid: u32) {
+    let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+}
+
+fn a_network_that_only_docker_has_is_502_and_says_so(server: &Server) {
+    let route = "[[route]]\npath = \"/bridged\"\nimage = \"IMAGE\"\npull = \"never\"\nnetwork = \"bridge\"\n";
+    let server = server.beside(route, |_| {});
+    assert_cannot_start(&server, "/bridged", "use engine = \"docker\"");
 }
 
 /// A socket that leads to the engine, for as long as it is not cut.
@@ -343,7 +392,7 @@ fn a_missing_image_is_502_and_its_reason_in_the_log(server: &Server) {
 }
 
 fn an_image_that_cannot_be_pulled_is_502_and_its_reason_in_the_log(server: &Server) {
-    assert_cannot_start(server, "/unpullable", "image `localhost:1/dcgi-test/none` cannot be pulled: ");
+    assert_cannot_start(server, "/unpullable", "cannot be pulled");
 }
 
 fn an_entrypoint_that_does_not_exist_is_502_and_its_reason_in_the_log(server: &Server) {

@@ -13,17 +13,40 @@ mod request;
 mod response;
 mod routing;
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Trial};
 
-use common::Server;
+use common::engine::open_folder;
+use common::server::FOLDER;
+use common::{Server, Under};
 
 /// A sentence, and what shows it.
 type Case = (&'static str, fn(&Server));
 
-/// Engine, isolation, and what the configuration says for them.
-const MODES: &[(&str, &str, &str)] = &[("docker", "fresh", "engine = \"docker\"\n")];
+/// One engine and isolation under which all cases run.
+struct Mode {
+    /// How it is called in a case's name.
+    name: &'static str,
+    /// The engine, as the configuration names it.
+    engine: &'static str,
+    /// How many containers wait for requests.
+    warm: &'static str,
+    under: fn(&Path) -> Under,
+}
+
+const MODES: &[Mode] = &[
+    Mode { name: "docker::fresh", engine: "docker", warm: "0", under: |_| Under::Docker },
+    Mode { name: "embedded::fresh::cold", engine: "embedded", warm: "0", under: Under::embedded },
+    Mode { name: "embedded::fresh::warm", engine: "embedded", warm: "2", under: Under::embedded },
+    Mode {
+        name: "embedded::fresh::ordinary_user",
+        engine: "embedded",
+        warm: "'auto'",
+        under: Under::embedded_as_ordinary_user,
+    },
+];
 
 /// Lists the cases of a file. One that is not listed is dead code, and the lints refuse that.
 macro_rules! cases {
@@ -47,17 +70,21 @@ fn main() {
         limits::CASES,
         routing::CASES,
     ];
+    let folder = open_folder();
+    FOLDER.set(folder.clone()).expect("nobody else sets it");
     let mut trials = Vec::new();
     let mut servers = Vec::new();
-    for (engine, isolation, config) in MODES {
+    for mode in MODES {
         let server: Arc<OnceLock<Server>> = Arc::default();
         servers.push(server.clone());
-        for (name, case) in cases.into_iter().flatten() {
-            let server = server.clone();
-            trials.push(Trial::test(format!("{engine}::{isolation}::{name}"), move || {
-                case(
-                    server.get_or_init(|| Server::start(&format!("{config}{}", include_str!("routes.toml")))),
-                );
+        let own = match mode.engine {
+            "docker" => failure::CASES_OF_DOCKER,
+            _ => failure::CASES_OF_EMBEDDED,
+        };
+        for (name, case) in cases.into_iter().flatten().chain(own) {
+            let (server, folder) = (server.clone(), folder.clone());
+            trials.push(Trial::test(format!("{}::{name}", mode.name), move || {
+                case(server.get_or_init(|| mode.serve(&folder)));
                 Ok(())
             }));
         }
@@ -73,5 +100,16 @@ fn main() {
     }
     // Before the exit, which drops nothing: a server left would be a leak of ours.
     drop(servers);
+    _ = std::fs::remove_dir_all(folder);
     conclusion.exit();
+}
+
+impl Mode {
+    fn serve(&self, folder: &Path) -> Server {
+        let routes = include_str!("routes.toml").replace("warm = 0", &format!("warm = {}", self.warm));
+        let config = format!("engine = \"{}\"\n{routes}", self.engine);
+        let folder = folder.join(self.name.replace("::", "-"));
+        std::fs::create_dir(&folder).unwrap();
+        Server::start_under((self.under)(&folder), &config, |_| {})
+    }
 }

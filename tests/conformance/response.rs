@@ -424,7 +424,8 @@ fn a_slow_reader_holds_the_program_back_and_not_the_memory(shared: &Server) {
         |_| {},
     );
     let path = format!("/?text&flood={FLOOD}&err=all-is-printed");
-    let before = server.memory().0;
+    assert_eq!(server.get("/?text").status, 200);
+    let before = server.memory().1;
     let mut slow = server.connect();
     slow.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     let mut response = slow.head();

@@ -7,6 +7,7 @@ use http::Request;
 
 use crate::cases;
 use crate::common::client::Framing;
+use crate::common::engine::shared_folder;
 use crate::common::{Response, Server, encoded, http2};
 
 cases![
@@ -326,7 +327,7 @@ fn http_2_is_served_by_prior_knowledge(server: &Server) {
 }
 
 fn a_unix_listener_is_served(server: &Server) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = shared_folder();
     let socket = folder.path().join("dcgi.sock");
     let listen = format!("listen = [\"unix:{}\"]\n", socket.display());
     let server = server.beside(&format!("{listen}[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\n"), |_| {});

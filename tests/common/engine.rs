@@ -1,0 +1,179 @@
+//! Where a server's programs run, seen from outside: through the `docker` command, or through `/proc`.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::docker::{self, PROBE};
+use super::processes::{descendants, variables_of};
+
+/// The user of servers that are not to be root: `nobody` of every system.
+const ORDINARY: u32 = 65534;
+
+/// The engine under a server.
+#[derive(Clone, Debug)]
+pub enum Under {
+    Docker,
+    /// With its images in this directory, as root or not.
+    Embedded {
+        store: PathBuf,
+        ordinary: Option<PathBuf>,
+    },
+}
+
+impl Under {
+    /// The embedded engine as root, with the probe's images in a store of its own below a folder.
+    pub fn embedded(folder: &Path) -> Self {
+        let store = folder.join("store");
+        import_probe(&store, |_| {});
+        Self::Embedded { store, ordinary: None }
+    }
+
+    /// The same as an ordinary user, who has cgroups of his own. The folder must be one that everybody may enter.
+    pub fn embedded_as_ordinary_user(folder: &Path) -> Self {
+        let store = folder.join("store-of-nobody");
+        std::fs::create_dir(&store).unwrap();
+        chown(&store, Some(ORDINARY), Some(ORDINARY)).unwrap();
+        // Copied: whoever runs this need not be able to enter the folder that it is built in.
+        let executable = folder.join("dcgi");
+        std::fs::copy(env!("CARGO_BIN_EXE_dcgi"), &executable).unwrap();
+        import_probe(&store, |command| {
+            *command = as_ordinary_user(&executable, "");
+        });
+        Self::Embedded { store, ordinary: Some(executable) }
+    }
+
+    /// The command that runs dcgi.
+    pub fn command(&self) -> Command {
+        match self {
+            Self::Docker => Command::new(env!("CARGO_BIN_EXE_dcgi")),
+            Self::Embedded { store, ordinary } => {
+                let mut command = match ordinary {
+                    None => Command::new(env!("CARGO_BIN_EXE_dcgi")),
+                    Some(executable) => as_ordinary_user(executable, &delegate()),
+                };
+                command.env("DCGI_STORE", store);
+                command
+            }
+        }
+    }
+
+    /// The name of the probe's image.
+    pub fn probe(&self) -> &'static str {
+        match self {
+            Self::Docker => docker::probe_image(),
+            Self::Embedded { .. } => PROBE,
+        }
+    }
+
+    /// How many containers a server has now, running or not.
+    pub fn containers(&self, server: u32) -> usize {
+        match self {
+            Self::Docker => listed(&[&format!("name=^/dcgi-{server}-")]),
+            Self::Embedded { .. } => sandboxes(server, "REQUEST_ID="),
+        }
+    }
+
+    /// How many of them run the program of a route, by the route's name.
+    pub fn containers_of(&self, server: u32, route: &str) -> usize {
+        match self {
+            Self::Docker => {
+                listed(&[&format!("name=^/dcgi-{server}-"), &format!("label=dcgi.route={route}")])
+            }
+            Self::Embedded { .. } => sandboxes(server, &format!("SCRIPT_NAME={route}\0")),
+        }
+    }
+
+    /// How many of them are for a request, by its id.
+    pub fn containers_for(&self, server: u32, request: &str) -> usize {
+        match self {
+            Self::Docker => docker::containers(&format!("dcgi.request={request}")),
+            Self::Embedded { .. } => sandboxes(server, &format!("REQUEST_ID={request}\0")),
+        }
+    }
+}
+
+fn listed(filters: &[&str]) -> usize {
+    let mut arguments = vec!["ps", "-aq"];
+    arguments.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+    docker::docker(&arguments).lines().count()
+}
+
+/// In how many PID namespaces below a process somebody has this in his environment.
+fn sandboxes(server: u32, variable: &str) -> usize {
+    let has = |pid: &u32| variables_of(*pid).contains(variable);
+    let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(server);
+    let found: BTreeSet<_> = descendants(server).into_iter().filter(has).filter_map(namespace).collect();
+    found.into_iter().filter(|found| Some(found) != own.as_ref()).count()
+}
+
+/// Makes the probe's images in a store.
+fn import_probe(store: &Path, change: impl Fn(&mut Command)) {
+    let probe = docker::compiled_probe();
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_path_with_name(&probe, "app/probe").unwrap();
+    std::fs::remove_dir_all(probe.parent().unwrap()).unwrap();
+    let archive = archive.into_inner().unwrap();
+    let in_srv = format!("{PROBE}-in-srv");
+    for (reference, more) in [(PROBE, [].as_slice()), (&in_srv, &["--workdir", "/srv"])] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dcgi"));
+        change(&mut command);
+        command.args(["image", "--store"]).arg(store).args(["import", "-", reference]);
+        command.args(["--entrypoint", "/app/probe", "--env", "FROM_IMAGE=yes"]).args(more);
+        let (success, said) = super::piped(&mut command, &archive);
+        assert!(success, "{command:?}: {said}");
+    }
+}
+
+/// A command that runs dcgi as an ordinary user, who has first put himself into these cgroups.
+fn as_ordinary_user(executable: &Path, doors: &str) -> Command {
+    let id = ORDINARY.to_string();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!(
+        "for door in {doors}; do echo $$ > $door || exit 9; done; \
+         exec setpriv --reuid={id} --regid={id} --clear-groups -- \"$@\""
+    ));
+    command.arg("sh").arg(executable).env("HOME", "/nonexistent");
+    command
+}
+
+/// Cgroups that the ordinary user may divide, as a service manager would hand them over: their doors.
+fn delegate() -> String {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let mut doors = Vec::new();
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next().unwrap(), fields.next().unwrap());
+        let Some(name) =
+            ["memory", "cpu", "pids"].iter().find(|name| controllers.split(',').any(|c| c == **name))
+        else {
+            continue;
+        };
+        let folder = format!("/sys/fs/cgroup/{name}{path}/dcgi-tests");
+        std::fs::create_dir_all(&folder).unwrap();
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            chown(entry.unwrap().path(), Some(ORDINARY), Some(ORDINARY)).unwrap();
+        }
+        chown(&folder, Some(ORDINARY), Some(ORDINARY)).unwrap();
+        doors.push(format!("{folder}/cgroup.procs"));
+    }
+    assert_eq!(doors.len(), 3, "the suites hand over cgroups of version 1, and find: {own}");
+    doors.join(" ")
+}
+
+/// A folder for everything that servers of a suite read and write, which everybody may enter.
+pub fn open_folder() -> PathBuf {
+    let folder = PathBuf::from(format!("/var/tmp/dcgi-test-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// A folder of one case's own, which whoever the server is may write to.
+pub fn shared_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    folder
+}
