@@ -3,9 +3,13 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use bytesize::ByteSize;
 use clap::Args;
 use comfy_table::Table;
+use dcgi::config::EngineChoice;
+use dcgi::engine::Network;
+use dcgi::engine::embedded::EmbeddedEngine;
 use dcgi::route::{Output, Route};
 
 use super::ConfigFile;
@@ -18,11 +22,33 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = options.file.load()?;
+    if config.engine == EngineChoice::Embedded {
+        suit_embedded(&config.routes)?;
+    }
     let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
     println!("listen  {}", listen.join(", "));
     println!("engine  {}\n", config.engine);
     println!("{}", table(&config.routes));
+    if config.engine == EngineChoice::Embedded {
+        for shortcoming in EmbeddedEngine::shortcomings() {
+            println!("\nwarning: {shortcoming}");
+        }
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the embedded engine has what the routes ask for.
+fn suit_embedded(routes: &[Route]) -> anyhow::Result<()> {
+    for route in routes {
+        if let network @ (Network::Bridge | Network::Named(_)) = &route.program.network {
+            bail!(
+                "route `{}`: the embedded engine has no network `{}`, only `none` and `host`; engine = \"docker\" has",
+                route.name(),
+                network.as_str()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn table(routes: &[Route]) -> Table {

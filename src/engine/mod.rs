@@ -8,6 +8,7 @@
 //! them differ in everything but these calls.
 
 mod error;
+mod images;
 mod instance;
 mod process;
 mod program;

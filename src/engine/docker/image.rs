@@ -1,139 +1,49 @@
 //! What images say, and pulling them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use docker_credential::DockerCredential;
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 
 use super::{Shared, api};
-use crate::engine::{EngineError, EngineErrorKind, ImageConfig, Program, PullPolicy};
-
-/// How long an image's configuration is believed. A tag that is moved meanwhile shows this much later.
-const BELIEVED_FOR: Duration = Duration::from_secs(2);
+use crate::engine::images::Source;
+use crate::engine::{EngineError, EngineErrorKind, ImageConfig, PullPolicy};
 
 /// How often a pull tells of its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is known of each image.
-#[derive(Debug, Default)]
-pub(super) struct Images(Mutex<HashMap<String, Arc<Entry>>>);
+impl Source for Shared {
+    type Found = ImageConfig;
 
-#[derive(Debug, Default)]
-struct Entry {
-    known: Mutex<Option<(Instant, ImageConfig)>>,
-    /// Why the last pull failed, and when: those who waited for it need not each try again.
-    failed: Mutex<Option<(Instant, EngineErrorKind, String)>>,
-    /// Held while the engine is asked or pulls, so that many requests ask once. True once pulled, for
-    /// [`PullPolicy::Always`].
-    asking: tokio::sync::Mutex<bool>,
-}
-
-impl Images {
-    fn entry(&self, image: &str) -> Arc<Entry> {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match entries.get(image) {
-            Some(entry) => entry.clone(),
-            None => entries.entry(image.to_owned()).or_default().clone(),
+    fn look_up<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<ImageConfig>, EngineError>> {
+        async move {
+            let found = match self.docker.inspect_image(image).await {
+                Ok(found) => found.config.unwrap_or_default(),
+                Err(error) if api::has_status(&error, 404) => return Ok(None),
+                Err(error) => return Err(self.failure(error, format!("looking up image `{image}`")).await),
+            };
+            Ok(Some(ImageConfig {
+                entrypoint: found.entrypoint.unwrap_or_default(),
+                command: found.cmd.unwrap_or_default(),
+                working_dir: found.working_dir.unwrap_or_default(),
+                env: found.env.unwrap_or_default(),
+                user: found.user.unwrap_or_default(),
+            }))
         }
+        .boxed()
     }
 
-    /// What was last heard of an image, however long ago.
-    pub(super) fn recent(&self, image: &str) -> Option<ImageConfig> {
-        let entry = self.entry(image);
-        let known = entry.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().map(|(_, config)| config.clone())
+    fn pull<'a>(&'a self, image: &'a str, _: PullPolicy) -> BoxFuture<'a, Result<(), EngineError>> {
+        pull(self, image).boxed()
     }
 
-    /// Asks the engine again at the next use.
-    pub(super) fn forget(&self, image: &str) {
-        *self.entry(image).known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn missing(&self, image: &str) -> String {
+        format!("the engine has no image `{image}`")
     }
-}
-
-impl Entry {
-    fn believed(&self) -> Option<ImageConfig> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|(asked, _)| asked.elapsed() < BELIEVED_FOR).map(|(_, config)| config.clone())
-    }
-
-    fn recent_failure(&self) -> Option<EngineError> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, kind, what) = failed.as_ref().filter(|(when, ..)| when.elapsed() < BELIEVED_FOR)?;
-        Some(EngineError::new(*kind, what.clone()))
-    }
-
-    /// Pulls, and remembers a failure.
-    async fn pull(&self, engine: &Shared, image: &str) -> Result<(), EngineError> {
-        let result = pull(engine, image).await;
-        let failure = result.as_ref().err();
-        let failure =
-            failure.map(|error| (Instant::now(), error.kind(), crate::reason::Reason(error).to_string()));
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
-        result
-    }
-}
-
-/// An image's configuration, remembered or asked for, the image pulled where the policy says so.
-pub(super) async fn config(engine: &Arc<Shared>, program: &Program) -> Result<ImageConfig, EngineError> {
-    let entry = engine.images.entry(&program.image);
-    if let Some(config) = entry.believed() {
-        return Ok(config);
-    }
-    // A task, so that a caller who goes away does not end the pull that others wait for. Nobody waits for it at the
-    // end: the engine finishes a pull by itself, or forgets it.
-    let asking = ask(engine.clone(), entry, program.image.clone(), program.pull);
-    tokio::spawn(asking).await.unwrap_or_else(|e| {
-        Err(EngineError::new(EngineErrorKind::Refused, "looking up an image failed").because(e))
-    })
-}
-
-async fn ask(
-    engine: Arc<Shared>,
-    entry: Arc<Entry>,
-    image: String,
-    policy: PullPolicy,
-) -> Result<ImageConfig, EngineError> {
-    let mut pulled = entry.asking.lock().await;
-    if let Some(config) = entry.believed() {
-        return Ok(config);
-    }
-    if policy != PullPolicy::Never
-        && let Some(failure) = entry.recent_failure()
-    {
-        return Err(failure);
-    }
-    if policy == PullPolicy::Always && !*pulled {
-        entry.pull(&engine, &image).await?;
-        *pulled = true;
-    }
-    let mut found = engine.docker.inspect_image(&image).await;
-    if policy == PullPolicy::Missing && found.as_ref().is_err_and(|e| api::has_status(e, 404)) {
-        entry.pull(&engine, &image).await?;
-        found = engine.docker.inspect_image(&image).await;
-    }
-    let found = match found {
-        Ok(found) => found.config.unwrap_or_default(),
-        Err(error) if api::has_status(&error, 404) => {
-            let hint =
-                if policy == PullPolicy::Never { ", and `pull = \"never\"` forbids pulling it" } else { "" };
-            let what = format!("the engine has no image `{image}`{hint}");
-            return Err(EngineError::new(EngineErrorKind::ImageMissing, what));
-        }
-        Err(error) => return Err(engine.failure(error, format!("looking up image `{image}`")).await),
-    };
-    let config = ImageConfig {
-        entrypoint: found.entrypoint.unwrap_or_default(),
-        command: found.cmd.unwrap_or_default(),
-        working_dir: found.working_dir.unwrap_or_default(),
-        env: found.env.unwrap_or_default(),
-        user: found.user.unwrap_or_default(),
-    };
-    *entry.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), config.clone()));
-    Ok(config)
 }
 
 async fn pull(engine: &Shared, image: &str) -> Result<(), EngineError> {

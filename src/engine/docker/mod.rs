@@ -34,11 +34,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use super::images::Images;
 use super::instance::Instance;
 use super::{Engine, EngineError, ImageConfig, Invocation, Process, Program};
 use api::ErrorContext;
 pub use endpoint::Endpoint;
-use image::Images;
 
 /// How often containers of dead instances are looked for after the first time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -64,7 +64,7 @@ struct Shared {
     /// Who we are, on every container's label.
     instance: Instance,
     /// What images say, remembered for a short while.
-    images: Images,
+    images: Images<ImageConfig>,
     /// One task a container, from before its creation until after its removal. `drained` waits on these.
     containers: TaskTracker,
 }
@@ -114,7 +114,7 @@ impl Engine for DockerEngine {
     }
 
     fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>> {
-        image::config(&self.shared, program).boxed()
+        self.shared.images.get(&self.shared, &program.image, program.pull).boxed()
     }
 
     fn start<'a>(

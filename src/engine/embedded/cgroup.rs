@@ -77,9 +77,12 @@ struct Tree {
 #[derive(Debug)]
 pub(super) struct Cgroups {
     trees: Vec<Tree>,
+    /// The controllers that cannot be used, and why.
     unavailable: Vec<(Controller, String)>,
     count: AtomicU64,
     removals: TaskTracker,
+    /// Who looks for what the dead have left.
+    instance: Instance,
 }
 
 impl Cgroups {
@@ -102,12 +105,25 @@ impl Cgroups {
                 Err(why) => unavailable.push((controller, why)),
             }
         }
-        Self { trees, unavailable, count: AtomicU64::new(0), removals }
+        Self { trees, unavailable, count: AtomicU64::new(0), removals, instance: instance.clone() }
     }
 
-    /// What cannot be enforced, and why.
-    pub(super) fn unavailable(&self) -> &[(Controller, String)] {
-        &self.unavailable
+    /// Removes the groups of instances that are dead. To be called now and then: a process that was killed may still be
+    /// on its way out when the next one starts.
+    pub(super) fn sweep(&self) {
+        for shared in self.trees.iter().filter_map(|tree| tree.folder.parent()) {
+            sweep(shared, &self.instance);
+        }
+    }
+
+    /// What cannot be enforced, in sentences for an operator.
+    pub(super) fn shortcomings(&self) -> Vec<String> {
+        let unavailable = self.unavailable.iter();
+        unavailable
+            .map(|(controller, why)| {
+                format!("`{}` cannot be enforced, containers are not limited in it: {why}", controller.key())
+            })
+            .collect()
     }
 
     /// Makes a group with a program's limits in every tree.
@@ -334,6 +350,11 @@ impl Place {
         let mut refusal = String::new();
         let mut candidates = vec![self.own.clone()];
         if self.own != self.mount {
+            if self.version == Version::Two {
+                // A group of version 2 that has processes cannot be divided: cgroups(7), "no internal processes". A
+                // service manager that hands one over puts the service into a group below it.
+                candidates.extend(self.own.parent().map(Path::to_owned));
+            }
             // Where our own group is not ours to divide, a system administrator may still use the whole tree.
             candidates.push(self.mount.clone());
         }

@@ -33,23 +33,21 @@ use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use super::images::{Images, Source};
 use super::instance::Instance;
-use super::{Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Process, Program};
+use super::{Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Process, Program, PullPolicy};
 use cgroup::Cgroups;
 use host::Host;
 use launcher::{Sealed, Zygote};
 use pool::Pool;
 use store::{Image, Store};
-
-/// How long an image is believed to be what its name stands for. A name that is moved meanwhile shows this much later.
-const BELIEVED_FOR: Duration = Duration::from_secs(2);
 
 /// How often pools are looked at for what nobody needs.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
@@ -69,7 +67,7 @@ struct Shared {
     /// Forked when the engine is made; again, should it have been killed.
     zygote: Mutex<Arc<Zygote>>,
     /// What image names stand for, remembered for a short while.
-    images: Mutex<HashMap<String, (Instant, Image)>>,
+    images: Images<Image>,
     /// A pool a route.
     pools: Mutex<HashMap<Arc<str>, Arc<Pool>>>,
     /// Held while a pool is made, so that many requests make one.
@@ -102,13 +100,13 @@ impl EmbeddedEngine {
             host,
             cgroups,
             zygote: Mutex::new(Arc::new(zygote)),
-            images: Mutex::default(),
+            images: Images::default(),
             pools: Mutex::default(),
             planning: tokio::sync::Mutex::default(),
             tasks,
         });
         let engine = Self { shared };
-        for shortcoming in engine.shortcomings() {
+        for shortcoming in engine.shared.cgroups.shortcomings() {
             tracing::warn!("{shortcoming}");
         }
         tokio::spawn(tidy_regularly(Arc::downgrade(&engine.shared)));
@@ -120,17 +118,9 @@ impl EmbeddedEngine {
         &self.shared.store
     }
 
-    /// What this engine cannot enforce here, in sentences for an operator.
-    pub fn shortcomings(&self) -> Vec<String> {
-        let unavailable = self.shared.cgroups.unavailable().iter();
-        unavailable
-            .map(|(controller, why)| {
-                format!(
-                    "a route's `{}` cannot be enforced, the container is not limited: {why}",
-                    controller.key()
-                )
-            })
-            .collect()
+    /// What an engine could not enforce here, in sentences for an operator. Makes none.
+    pub fn shortcomings() -> Vec<String> {
+        Cgroups::discover(&Instance::current(), TaskTracker::new()).shortcomings()
     }
 }
 
@@ -144,7 +134,9 @@ impl Engine for EmbeddedEngine {
     }
 
     fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>> {
-        async move { Ok(self.shared.image(program).await?.config().clone()) }.boxed()
+        let shared = &self.shared;
+        async move { Ok(shared.images.get(shared, &program.image, program.pull).await?.config().clone()) }
+            .boxed()
     }
 
     fn prepare<'a>(
@@ -177,7 +169,12 @@ impl Engine for EmbeddedEngine {
     }
 
     fn describe(&self, program: &Program, _: &Invocation) -> serde_json::Value {
-        match self.shared.recent_image(program).map(|image| plan::plan(program, &image, &self.shared.host)) {
+        match self
+            .shared
+            .images
+            .recent(&program.image)
+            .map(|image| plan::plan(program, &image, &self.shared.host))
+        {
             Some(Ok(plan)) => plan.describe(program),
             Some(Err(error)) => crate::reason::Reason(&error).to_string().into(),
             None => serde_json::Value::Null,
@@ -203,28 +200,9 @@ impl Shared {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn images(&self) -> MutexGuard<'_, HashMap<String, (Instant, Image)>> {
-        self.images.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn recent_image(&self, program: &Program) -> Option<Image> {
-        self.images().get(&program.image).map(|(_, image)| image.clone())
-    }
-
-    async fn image(&self, program: &Program) -> Result<Image, EngineError> {
-        if let Some((asked, image)) = self.images().get(&program.image)
-            && asked.elapsed() < BELIEVED_FOR
-        {
-            return Ok(image.clone());
-        }
-        let image = self.store.resolve(&program.image, program.pull).await?;
-        self.images().insert(program.image.clone(), (Instant::now(), image.clone()));
-        Ok(image)
-    }
-
     /// The pool of a route, made where there is none or the image is another by now.
-    async fn pool(&self, program: &Program, route: &Arc<str>) -> Result<Arc<Pool>, EngineError> {
-        let image = self.image(program).await?;
+    async fn pool(self: &Arc<Self>, program: &Program, route: &Arc<str>) -> Result<Arc<Pool>, EngineError> {
+        let image = self.images.get(self, &program.image, program.pull).await?;
         let fitting = |pool: &&Arc<Pool>| pool.image.id() == image.id() && pool.program == *program;
         if let Some(pool) = self.pools().get(route).filter(fitting) {
             return Ok(pool.clone());
@@ -258,11 +236,35 @@ impl Shared {
     }
 }
 
+impl Source for Shared {
+    type Found = Image;
+
+    fn look_up<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<Image>, EngineError>> {
+        async move {
+            match self.store.resolve(image, PullPolicy::Never).await {
+                Ok(image) => Ok(Some(image)),
+                Err(error) if error.kind() == EngineErrorKind::ImageMissing => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+
+    fn pull<'a>(&'a self, image: &'a str, policy: PullPolicy) -> BoxFuture<'a, Result<(), EngineError>> {
+        async move { self.store.resolve(image, policy).await.map(drop) }.boxed()
+    }
+
+    fn missing(&self, image: &str) -> String {
+        format!("the image store {} has no image `{image}`", self.store.root().display())
+    }
+}
+
 async fn tidy_regularly(engine: Weak<Shared>) {
     let mut interval = tokio::time::interval(TIDY_INTERVAL);
     loop {
         interval.tick().await;
         let Some(engine) = engine.upgrade() else { return };
+        engine.cgroups.sweep();
         let pools: Vec<_> = engine.pools().values().cloned().collect();
         for pool in pools {
             pool.tidy(&engine);

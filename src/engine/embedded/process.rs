@@ -144,32 +144,24 @@ async fn attend(
         Some(Message::Failed(failure)) => Some(Err(pool.refusal(failure))),
         _ => None,
     };
-    let mut exit = Some(exit);
-    let mut tell = |result| {
-        if let Some(exit) = exit.take() {
-            _ = exit.send(result);
+    let exit = match status {
+        Some(status) => {
+            _ = exit.send(status);
+            None
         }
+        None => Some(exit),
     };
-    if let Some(status) = status {
-        tell(status);
-    }
     let vacant = sandbox.slot.vacant(template).await;
-    match vacant {
-        Ok(clean) => {
+    let clean = matches!(vacant, Ok(true));
+    if let Some(exit) = exit {
+        _ = exit.send(match vacant {
             // Its init has gone without a word: because we have hung up, or it was killed.
-            tell(Ok(signalled(SIGKILL, &mut sandbox)));
-            let Sandbox { slot, .. } = sandbox;
-            (clean && template.reuse).then_some(slot)
-        }
-        Err(Some(failure)) => {
-            tell(Err(pool.refusal(failure)));
-            None
-        }
-        Err(None) => {
-            tell(Err(lost()));
-            None
-        }
+            Ok(_) => Ok(signalled(SIGKILL, &mut sandbox)),
+            Err(Some(failure)) => Err(pool.refusal(failure)),
+            Err(None) => Err(lost()),
+        });
     }
+    (clean && template.reuse).then_some(sandbox.slot)
 }
 
 /// What a sandbox says of its program's end; nothing, where it says nothing any more.

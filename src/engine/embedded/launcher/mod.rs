@@ -19,8 +19,8 @@
 //! ([`sys`]), and neither allocates nor takes a lock.
 //!
 //! # Security
-//! `unsafe` is in [`sys`] and, where a program's argument pointers are handed over, in [`sandbox`]; nowhere else in the
-//! crate.
+//! `unsafe` is in [`sys`], in [`sandbox`], where a program's argument pointers are handed over, and in [`zygote`], where
+//! dcgi's own command line is blanked; nowhere else in the crate.
 #![allow(unsafe_code)]
 
 mod failure;
@@ -115,7 +115,8 @@ impl Zygote {
     pub(super) fn start(preparation: &Steps) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let socket = theirs.as_raw_fd();
-        let preparing = zygote::Preparation { steps: &preparation.encoded.0 };
+        let preparing =
+            zygote::Preparation { steps: &preparation.encoded.0, inheritance: zygote::inheritance()? };
         let pid = match sys::fork_silently() {
             Ok(Fork::Child) => zygote::live(socket, &preparing),
             Ok(Fork::Parent(pid)) => pid,

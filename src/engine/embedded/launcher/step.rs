@@ -309,11 +309,14 @@ fn run_one(reader: &mut Reader<'_>, trees: &mut [Fd; TREES], host_name: &[u8]) -
         Kind::Mask => {
             let path = reader.string().ok_or(BROKEN)?;
             let (file, directory) = (reader.string().ok_or(BROKEN)?, reader.string().ok_or(BROKEN)?);
-            match sys::is_directory(path) {
-                Ok(true) => sys::mount(directory, path, c"", libc::MS_BIND, c""),
-                Ok(false) => sys::mount(file, path, c"", libc::MS_BIND, c""),
+            // Most of them are files. The kernel itself says which is which.
+            let done = match sys::mount(file, path, c"", libc::MS_BIND, c"") {
+                Err(Errno(libc::ENOTDIR)) => sys::mount(directory, path, c"", libc::MS_BIND, c""),
+                done => done,
+            };
+            match done {
                 Err(Errno(libc::ENOENT | libc::ENOTDIR)) => Ok(()),
-                Err(error) => Err(error),
+                done => done,
             }
         }
         Kind::Protect => {

@@ -127,16 +127,6 @@ pub(super) fn umask(mask: u32) {
     _ = unsafe { syscall!(SYS_umask, mask) };
 }
 
-/// Whether a path is a directory, symbolic links followed.
-pub(super) fn is_directory(path: &CStr) -> Result<bool> {
-    // SAFETY: all-zero bytes are a valid statx.
-    let mut found: libc::statx = unsafe { zeroed() };
-    let wanted = libc::STATX_TYPE;
-    // SAFETY: the path is NUL-terminated, and the kernel fills the one structure that it is given.
-    unsafe { syscall!(SYS_statx, libc::AT_FDCWD, path.as_ptr(), 0, wanted, &raw mut found) }?;
-    Ok(u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFDIR)
-}
-
 pub(super) fn mount(source: &CStr, target: &CStr, kind: &CStr, flags: u64, options: &CStr) -> Result<()> {
     // SAFETY: all strings are NUL-terminated; the kernel copies the options up to their NUL, within a page.
     unsafe { syscall!(SYS_mount, source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, options.as_ptr()) }
@@ -515,6 +505,17 @@ pub(super) fn map_file(fd: Fd, bytes: usize) -> Result<&'static [u8]> {
     let address = unsafe { syscall!(SYS_mmap, null::<c_void>(), length, protection, flags, fd, 0) }?;
     // SAFETY: the mapping is never unmapped. The file is a sealed memfd: it neither shrinks nor changes.
     Ok(unsafe { std::slice::from_raw_parts(address as *const u8, bytes) })
+}
+
+/// Fills memory of this process with zeros, behind a word at its beginning.
+///
+/// # Safety
+/// The range is mapped and can be written to, and nobody reads it as anything but bytes.
+pub(super) unsafe fn overwrite(range: std::ops::Range<usize>, word: &[u8]) {
+    for (at, address) in range.enumerate() {
+        // SAFETY: the caller vouches for the range. Volatile: nobody here will read it.
+        unsafe { (address as *mut u8).write_volatile(word.get(at).copied().unwrap_or(0)) };
+    }
 }
 
 /// Becomes another program.

@@ -9,6 +9,9 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use super::step::Steps;
 use super::wire::{Reader, Writer};
 
+/// The size of a page, or less.
+const PAGE: usize = 4096;
+
 /// The description of a slot and of the sandboxes that it makes, one after the other.
 #[derive(Debug, Default)]
 pub(in super::super) struct Template {
@@ -66,6 +69,8 @@ impl Template {
         {
             writer.bytes(bytes);
         }
+        // So that the kernel, which copies a page from where a mount's options begin, finds one.
+        writer.0.resize(writer.0.len() + PAGE, 0);
         let mut file =
             File::from(memfd_create("dcgi-template", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
         file.write_all(&writer.0)?;

@@ -3,6 +3,9 @@
 //! It is a copy of dcgi as it was when the engine was made, small and without threads, so that a fork of it is cheap
 //! and finds no lock held. It executes nothing and allocates nothing.
 
+use std::io;
+use std::ops::Range;
+
 use super::failure::Step;
 use super::slot;
 use super::sys::{self, DESCRIPTORS, Errno, Fd, Fork};
@@ -18,6 +21,19 @@ pub(super) const DOORS: usize = DESCRIPTORS - 2;
 pub(super) struct Preparation<'a> {
     /// Steps, as [`step::Steps`](super::step::Steps) encodes them.
     pub(super) steps: &'a [u8],
+    /// Where the command line and the environment lie: see [`inheritance`].
+    pub(super) inheritance: [Range<usize>; 2],
+}
+
+/// Where the kernel finds this process's command line and environment, by proc_pid_stat(5), fields 48 to 51. Every
+/// container's init is seen with the former in `/proc/1/cmdline`, which anybody may read.
+pub(super) fn inheritance() -> io::Result<[Range<usize>; 2]> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    // The first one is field 3.
+    let mut addresses = fields.split_ascii_whitespace().skip(48 - 3).map_while(|field| field.parse().ok());
+    let mut next = || addresses.next().ok_or(io::ErrorKind::InvalidData);
+    Ok([next()?..next()?, next()?..next()?])
 }
 
 /// Lives until dcgi closes its end of the socket, or is gone. Runs in a process of its own.
@@ -51,6 +67,12 @@ pub(super) fn live(socket: Fd, preparation: &Preparation<'_>) -> ! {
 fn prepare(socket: Fd, preparation: &Preparation<'_>) -> Result<(), (Step, u32, Errno)> {
     let at = |step| move |errno| (step, 0, errno);
     sys::set_name(c"dcgi-zygote");
+    let [arguments, environment] = preparation.inheritance.clone();
+    // SAFETY: this process has its own copy of what the kernel put onto the first stack; nothing here reads it.
+    unsafe {
+        sys::overwrite(arguments, b"dcgi");
+        sys::overwrite(environment, b"");
+    }
     // Signals of a terminal, or of a service manager, are dcgi's to answer; the end comes over the socket.
     sys::reset_signals();
     sys::block_signals(u64::MAX);

@@ -1,0 +1,155 @@
+//! What is known of images: asked for once for many requests, and remembered for a short while.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+
+use super::{EngineError, EngineErrorKind, PullPolicy};
+
+/// How long what an image's name stands for is believed. A tag that is moved meanwhile shows this much later.
+const BELIEVED_FOR: Duration = Duration::from_secs(2);
+
+/// Where images are looked up and pulled.
+pub(super) trait Source: Send + Sync + 'static {
+    /// What is known of an image.
+    type Found: Clone + Send + 'static;
+
+    /// Looks an image up where it is used from. `None`: it is not there.
+    fn look_up<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<Self::Found>, EngineError>>;
+
+    /// Gets it there.
+    fn pull<'a>(&'a self, image: &'a str, policy: PullPolicy) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// What to say of an image that is not there and may not be pulled.
+    fn missing(&self, image: &str) -> String;
+}
+
+/// What is known of each image.
+#[derive(Debug)]
+pub(super) struct Images<T>(Mutex<HashMap<String, Arc<Entry<T>>>>);
+
+#[derive(Debug)]
+struct Entry<T> {
+    known: Mutex<Option<(Instant, T)>>,
+    /// Why the last pull failed, and when: those who waited for it need not each try again.
+    failed: Mutex<Option<(Instant, EngineErrorKind, String)>>,
+    /// Held while somebody asks or pulls, so that many requests ask once. True once pulled, for
+    /// [`PullPolicy::Always`].
+    asking: tokio::sync::Mutex<bool>,
+}
+
+impl<T> Default for Images<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone + Send + 'static> Images<T> {
+    /// What was last heard of an image, however long ago.
+    pub(super) fn recent(&self, image: &str) -> Option<T> {
+        self.entry(image).known().as_ref().map(|(_, found)| found.clone())
+    }
+
+    /// Asks again at the next use.
+    pub(super) fn forget(&self, image: &str) {
+        *self.entry(image).known() = None;
+    }
+
+    /// An image, remembered or asked for, and pulled where the policy says so.
+    pub(super) async fn get<S: Source<Found = T>>(
+        &self,
+        source: &Arc<S>,
+        image: &str,
+        policy: PullPolicy,
+    ) -> Result<T, EngineError> {
+        let entry = self.entry(image);
+        if let Some(found) = entry.believed() {
+            return Ok(found);
+        }
+        // A task, so that a caller who goes away does not end the pull that others wait for. Nobody waits for it at the
+        // end: what it has begun is finished by whoever does it, or undone.
+        let asking = ask(source.clone(), entry, image.to_owned(), policy);
+        tokio::spawn(asking).await.unwrap_or_else(|e| {
+            Err(EngineError::new(EngineErrorKind::Refused, "looking up an image failed").because(e))
+        })
+    }
+
+    fn entry(&self, image: &str) -> Arc<Entry<T>> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.get(image) {
+            return entry.clone();
+        }
+        let entry = Arc::new(Entry {
+            known: Mutex::new(None),
+            failed: Mutex::new(None),
+            asking: tokio::sync::Mutex::new(false),
+        });
+        entries.insert(image.to_owned(), entry.clone());
+        entry
+    }
+}
+
+impl<T: Clone> Entry<T> {
+    fn known(&self) -> MutexGuard<'_, Option<(Instant, T)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn believed(&self) -> Option<T> {
+        self.known()
+            .as_ref()
+            .filter(|(asked, _)| asked.elapsed() < BELIEVED_FOR)
+            .map(|(_, found)| found.clone())
+    }
+
+    fn recent_failure(&self) -> Option<EngineError> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, kind, what) = failed.as_ref().filter(|(when, ..)| when.elapsed() < BELIEVED_FOR)?;
+        Some(EngineError::new(*kind, what.clone()))
+    }
+
+    /// Pulls, and remembers a failure.
+    async fn pull<S: Source>(&self, source: &S, image: &str, policy: PullPolicy) -> Result<(), EngineError> {
+        let result = source.pull(image, policy).await;
+        let failure = result.as_ref().err();
+        let failure =
+            failure.map(|error| (Instant::now(), error.kind(), crate::reason::Reason(error).to_string()));
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        result
+    }
+}
+
+async fn ask<S: Source>(
+    source: Arc<S>,
+    entry: Arc<Entry<S::Found>>,
+    image: String,
+    policy: PullPolicy,
+) -> Result<S::Found, EngineError> {
+    let mut pulled = entry.asking.lock().await;
+    if let Some(found) = entry.believed() {
+        return Ok(found);
+    }
+    if policy != PullPolicy::Never
+        && let Some(failure) = entry.recent_failure()
+    {
+        return Err(failure);
+    }
+    if policy == PullPolicy::Always && !*pulled {
+        entry.pull(&*source, &image, policy).await?;
+        *pulled = true;
+    }
+    let mut found = source.look_up(&image).await?;
+    if found.is_none() && policy == PullPolicy::Missing {
+        entry.pull(&*source, &image, policy).await?;
+        found = source.look_up(&image).await?;
+    }
+    let Some(found) = found else {
+        let hint =
+            if policy == PullPolicy::Never { ", and `pull = \"never\"` forbids pulling it" } else { "" };
+        let what = format!("{}{hint}", source.missing(&image));
+        return Err(EngineError::new(EngineErrorKind::ImageMissing, what));
+    };
+    *entry.known() = Some((Instant::now(), found.clone()));
+    Ok(found)
+}
