@@ -20,6 +20,9 @@ use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Invocation, Proces
 /// How long a reaper waits for a sandbox that does not go. Its own task goes on waiting.
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a program runs before the next sandbox is made to wait in its stead.
+const HEAD_START: Duration = Duration::from_millis(5);
+
 /// SIGKILL, by signal(7).
 const SIGKILL: u8 = 9;
 
@@ -31,7 +34,6 @@ pub(super) async fn live(
     ready: oneshot::Sender<Result<Process, EngineError>>,
 ) {
     let begun = begin(&engine, &pool, &invocation).await;
-    pool.refill(&engine);
     let (sandbox, streams) = match begun {
         Ok(begun) => begun,
         Err(error) => {
@@ -52,7 +54,7 @@ pub(super) async fn live(
     };
     // Where nobody waits any more, the process is dropped, and that hangs up.
     _ = ready.send(Ok(process));
-    let slot = attend(&pool, sandbox, exit_sender).await;
+    let slot = attend(&engine, &pool, sandbox, exit_sender).await;
     pool.give_back(&engine, slot);
     drop(invocation.lease);
     drop(gone_sender);
@@ -85,7 +87,7 @@ async fn begin(
             Ok(()) => return Ok((sandbox, streams)),
             // It has died while it waited: take another, or learn why none can be made.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                let slot = attend(pool, sandbox, oneshot::channel().0).await;
+                let slot = attend(engine, pool, sandbox, oneshot::channel().0).await;
                 let made_none = slot.is_none();
                 pool.give_back(engine, slot);
                 if made_none {
@@ -127,12 +129,22 @@ fn pipes() -> io::Result<(Streams, [OwnedFd; 3])> {
 
 /// Waits for a program's end, tells it, and then for the sandbox's. Gives the slot where that may serve again.
 async fn attend(
-    pool: &Pool,
+    engine: &Arc<Shared>,
+    pool: &Arc<Pool>,
     mut sandbox: Sandbox,
     exit: oneshot::Sender<Result<ExitStatus, EngineError>>,
 ) -> Option<super::pool::Slot> {
     let template = &pool.plan.template;
-    let ended = ended(&sandbox.control, template).await;
+    let control = sandbox.control.clone();
+    let mut ended = std::pin::pin!(ended(&control, template));
+    let ended = tokio::select! {
+        ended = &mut ended => ended,
+        // Most programs have ended by then, and their slots serve again: until then nothing is to be in their way.
+        () = tokio::time::sleep(HEAD_START) => {
+            pool.refill(engine);
+            ended.await
+        }
+    };
     let status = match ended {
         Some(Message::Exited(0)) => Some(Ok(ExitStatus::Exited(0))),
         Some(Message::Exited(code)) => {

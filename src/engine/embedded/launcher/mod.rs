@@ -28,6 +28,7 @@ mod sandbox;
 mod slot;
 mod step;
 mod sys;
+mod telltale;
 mod template;
 mod wire;
 mod zygote;

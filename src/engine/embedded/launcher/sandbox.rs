@@ -5,12 +5,12 @@
 //! how the program ended, and ends the sandbox when the program has ended or dcgi has hung up.
 
 use std::ffi::{CStr, c_char};
-use std::sync::atomic::Ordering;
 
 use super::failure::Step;
-use super::slot::{Birth, Findings, signal_bit, tell, wait_for_child_or_hangup};
+use super::slot::{Birth, signal_bit, tell, wait_for_child_or_hangup};
 use super::step;
 use super::sys::{self, DESCRIPTORS, Errno};
+use super::telltale;
 use super::template::View;
 use super::wire::{FAILED, READY, RECORD, RUN, parse, record};
 use super::zygote::MASTER;
@@ -28,21 +28,18 @@ pub(super) fn live(birth: &mut Birth<'_>) -> ! {
 type Outcome = Result<(), (Step, u32, Errno)>;
 
 fn make(birth: &mut Birth<'_>) -> Outcome {
-    let Birth { template, findings, host_name, control, .. } = *birth;
+    let Birth { template, host_name, control, .. } = *birth;
     let at = |step| move |errno| (step, 0, errno);
     sys::set_name(if template.init { c"dcgi-init" } else { c"dcgi-sandbox" });
     // What the slot's socket was is from here on the sandbox's own, and there is nothing else.
     sys::dup_to(control, MASTER, true).map_err(at(Step::Descriptors))?;
-    sys::close_range(MASTER as u32 + 1, u32::MAX).map_err(at(Step::Descriptors))?;
+    sys::close_range(telltale::BEYOND as u32, u32::MAX).map_err(at(Step::Descriptors))?;
     if !template.set_groups {
         // Who is not dumpable owns none of its files in /proc, and so cannot write the map of a user namespace.
         sys::prctl(libc::PR_SET_DUMPABLE, 1).map_err(at(Step::User))?;
     }
     step::run(template.sandbox_steps, host_name)
         .map_err(|failed| (Step::OfSandbox, failed.index, failed.errno))?;
-    if template.own_network && template.init && findings.pristine.load(Ordering::Relaxed) == 0 {
-        findings.pristine.store(fingerprint_of_network(), Ordering::Relaxed);
-    }
     for (resource, soft, hard) in template.limits() {
         sys::set_limit(resource, soft, hard).map_err(at(Step::Limit))?;
     }
@@ -68,11 +65,13 @@ fn make(birth: &mut Birth<'_>) -> Outcome {
         }
         sys::exit(127)
     });
-    attend(template, findings, program.map_err(at(Step::Fork))?).map_err(at(Step::Init))
+    let program = program.map_err(at(Step::Fork))?;
+    birth.clean = attend(template, birth.pristine, program).map_err(at(Step::Init))?;
+    Ok(())
 }
 
-/// The init's whole life.
-fn attend(template: &View<'_>, findings: Findings, program: libc::pid_t) -> sys::Result<()> {
+/// The init's whole life: whether all that outlives the sandbox is as it was.
+fn attend(template: &View<'_>, pristine: u64, program: libc::pid_t) -> sys::Result<bool> {
     let signals = sys::signal_fd(signal_bit(libc::SIGCHLD))?;
     'attending: loop {
         while let Some((ended, status)) = sys::wait(-1, libc::WNOHANG | libc::__WALL)? {
@@ -85,54 +84,14 @@ fn attend(template: &View<'_>, findings: Findings, program: libc::pid_t) -> sys:
             break;
         }
     }
-    if template.reuse {
-        // Without capabilities nobody here can be of another user, so everybody can be killed; and when the last one
-        // is reaped, all that it had open is closed.
-        sys::kill(-1, libc::SIGKILL);
-        while sys::wait(-1, libc::__WALL).is_ok() {}
-        let pristine = findings.pristine.load(Ordering::Relaxed);
-        if !template.own_network || (pristine != 0 && pristine == fingerprint_of_network()) {
-            findings.clean.store(1, Ordering::Relaxed);
-        }
+    if !template.reuse {
+        return Ok(false);
     }
-    Ok(())
-}
-
-/// What can be told of a network namespace from inside: its sockets, addresses' and interfaces' counters. A program
-/// that has used its loopback, or as much as tried to connect, has left a trace in one of these. Never 0, unless it
-/// cannot be told.
-fn fingerprint_of_network() -> u64 {
-    const TELLTALES: [&CStr; 6] = [
-        c"/proc/self/net/dev",
-        c"/proc/self/net/unix",
-        c"/proc/self/net/snmp",
-        c"/proc/self/net/snmp6",
-        c"/proc/self/net/netstat",
-        c"/proc/self/net/ip6_flowlabel",
-    ];
-    // FNV-1a: what is compared is not of an attacker's choice, it is whether counters moved at all.
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut buffer = [0; 4096];
-    for path in TELLTALES {
-        let Ok(file) = sys::open(path, libc::O_RDONLY, 0) else {
-            // IPv6 may be missing, for all of them alike.
-            hash = hash.wrapping_mul(31);
-            continue;
-        };
-        loop {
-            match sys::read(file, &mut buffer) {
-                Ok(0) => break,
-                Ok(read) => {
-                    for byte in buffer.iter().take(read) {
-                        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-                    }
-                }
-                Err(_) => return 0,
-            }
-        }
-        sys::close(file);
-    }
-    hash.max(1)
+    // Without capabilities nobody here can be of another user, so everybody can be killed; and when the last one is
+    // reaped, all that it had open is closed.
+    sys::kill(-1, libc::SIGKILL);
+    while sys::wait(-1, libc::__WALL).is_ok() {}
+    Ok(!template.own_network || (pristine != 0 && pristine == telltale::fingerprint()))
 }
 
 /// Waits for a request, and becomes the program. Returns where that fails, or where no request comes any more.

@@ -5,24 +5,14 @@
 //! does is gone with it. Whether that is so for the network namespace too, the sandbox's init looks before it ends;
 //! where it cannot say so, the slot does not serve again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::failure::Step;
 use super::sandbox;
 use super::step;
 use super::sys::{self, DESCRIPTORS, Errno, Fd};
+use super::telltale;
 use super::template::View;
 use super::wire::{EXITED, FAILED, GONE, MAKE, RECORD, Record, SIGNALLED, parse, record};
 use super::zygote::{DOORS, MASTER};
-
-/// What a slot's sandboxes leave for it, in memory that they share until they execute a program.
-#[derive(Clone, Copy)]
-pub(super) struct Findings {
-    /// What an untouched network namespace looks like, once one was looked at.
-    pub(super) pristine: &'static AtomicU64,
-    /// Whether the last sandbox's end left all as it was: 1.
-    pub(super) clean: &'static AtomicU64,
-}
 
 /// Lives until dcgi closes its end of the socket. Runs in a process of its own.
 pub(super) fn live(template: Fd, size: usize, socket: Fd, doors: [Fd; DOORS]) -> ! {
@@ -47,14 +37,14 @@ fn serve(template: Fd, size: usize, socket: Fd, doors: [Fd; DOORS]) -> Result<()
         sys::write(door, b"0").map_err(at(Step::Limit))?;
     }
     sys::close_range(MASTER as u32 + 1, u32::MAX).map_err(at(Step::Descriptors))?;
-    let findings = Findings {
-        pristine: sys::map_shared_number().map_err(at(Step::Memory))?,
-        clean: sys::map_shared_number().map_err(at(Step::Memory))?,
-    };
     let template = View::read(bytes).ok_or((Step::Template, 0, Errno(libc::EBADMSG)))?;
     sys::new_session_keyring();
     sys::unshare(template.slot_namespaces).map_err(at(Step::SlotNamespaces))?;
+    if template.own_network {
+        telltale::open();
+    }
     step::run(template.slot_steps, b"").map_err(|failed| (Step::OfSlot, failed.index, failed.errno))?;
+    let pristine = if template.own_network { telltale::fingerprint() } else { 0 };
     bound(template.capabilities).map_err(at(Step::Bounding))?;
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64).map_err(at(Step::Descriptors))?;
     sys::set_filter(template.slot_filter).map_err(at(Step::Filter))?;
@@ -65,9 +55,8 @@ fn serve(template: Fd, size: usize, socket: Fd, doors: [Fd; DOORS]) -> Result<()
         let (read, count) = sys::receive(MASTER, &mut head, &mut descriptors).map_err(at(Step::Message))?;
         match (read, parse(&head), count, descriptors) {
             (RECORD, (MAKE, _), 1, [control, ..]) => {
-                run(&template, findings, host_name(&head), control, &mut memory)?;
+                let clean = run(&template, pristine, host_name(&head), control, &mut memory)?;
                 sys::wipe(memory.strings);
-                let clean = findings.clean.swap(0, Ordering::Relaxed);
                 sys::send(MASTER, &record(GONE, [clean as u32, 0, 0])).map_err(at(Step::Message))?;
             }
             (0, ..) => return Ok(()),
@@ -122,22 +111,23 @@ impl Memory {
     }
 }
 
-/// Makes one sandbox and waits until nothing of it is left.
+/// Makes one sandbox and waits until nothing of it is left: whether it has left all as it was.
 fn run(
     template: &View<'_>,
-    findings: Findings,
+    pristine: u64,
     host_name: &[u8],
     control: Fd,
     memory: &mut Memory,
-) -> Result<(), (Step, u32, Errno)> {
+) -> Result<bool, (Step, u32, Errno)> {
     let Memory { sandbox_stack, program_stack, strings } = memory;
-    let mut birth = Birth { template, findings, host_name, control, program_stack, strings };
+    let mut birth = Birth { template, pristine, host_name, control, program_stack, strings, clean: false };
     let result = match sys::vfork_into(template.sandbox_namespaces, sandbox_stack, &mut birth, sandbox::live)
     {
         // It was the init, and has ended: with process 1 its whole namespace has, before it can be waited for.
         Ok(child) if template.init => {
             sys::close(control);
-            return sys::wait(child, libc::__WALL).map(drop).map_err(|errno| (Step::Init, 0, errno));
+            sys::wait(child, libc::__WALL).map_err(|errno| (Step::Init, 0, errno))?;
+            return Ok(birth.clean);
         }
         // It has become the program.
         Ok(child) => attend(child, control),
@@ -147,17 +137,22 @@ fn run(
         }
     };
     sys::close(control);
-    result.map_err(|errno| (Step::Init, 0, errno))
+    // Without an init nobody has looked.
+    result.map_err(|errno| (Step::Init, 0, errno))?;
+    Ok(!template.own_network)
 }
 
 /// What a sandbox is born with.
 pub(super) struct Birth<'a> {
     pub(super) template: &'a View<'a>,
-    pub(super) findings: Findings,
+    /// What the slot's network namespace looks like untouched.
+    pub(super) pristine: u64,
     pub(super) host_name: &'a [u8],
     pub(super) control: Fd,
     pub(super) program_stack: &'a mut [u8],
     pub(super) strings: &'a mut [u8],
+    /// Said by the sandbox at its end: all that outlives it is as it was.
+    pub(super) clean: bool,
 }
 
 /// Waits for a program that is process 1 itself, and tells dcgi how it ended; kills it where dcgi hangs up.

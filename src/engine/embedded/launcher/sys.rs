@@ -7,7 +7,6 @@
 use std::ffi::{CStr, c_int, c_long, c_uint, c_void};
 use std::mem::{size_of, zeroed};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::AtomicU64;
 
 /// What the kernel answered: a number of errno(3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +65,13 @@ pub(super) fn dup_above(from: Fd, least: Fd) -> Result<Fd> {
 pub(super) fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes at most `len` bytes to a buffer of that length.
     retried(|| unsafe { syscall!(SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) }).map(|read| read as usize)
+}
+
+/// Reads some bytes from a place in a file; 0 at its end.
+pub(super) fn read_at(fd: Fd, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    // SAFETY: the kernel writes at most `len` bytes to a buffer of that length.
+    let read = retried(|| unsafe { syscall!(SYS_pread64, fd, buffer.as_mut_ptr(), buffer.len(), offset) });
+    read.map(|read| read as usize)
 }
 
 /// Writes some bytes.
@@ -485,16 +491,6 @@ pub(super) fn as_pointers(memory: &mut [u8]) -> &mut [*const libc::c_char] {
     // SAFETY: any bytes are a pointer, if not one to follow.
     let (_, pointers, _) = unsafe { memory.align_to_mut() };
     pointers
-}
-
-/// A number that this process shares with all that it forks, until they `exec`.
-pub(super) fn map_shared_number() -> Result<&'static AtomicU64> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: a mapping at an address of the kernel's choice, zeroed.
-    let address = unsafe { syscall!(SYS_mmap, null::<c_void>(), 8, protection, flags, -1, 0) }?;
-    // SAFETY: a page is aligned and large enough, never unmapped, and used as nothing else.
-    Ok(unsafe { &*(address as *const AtomicU64) })
 }
 
 /// A file's first `bytes`, to read, for as long as this process lives. It must not shrink meanwhile.
