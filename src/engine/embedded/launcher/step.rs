@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 
 use super::sys::{self, Errno, Fd};
 use super::wire::{Reader, Writer};
+use super::zygote::UMASK;
 
 /// How many copied mounts may be held at once: see [`Steps::copy_mount`].
 pub(super) const TREES: usize = 64;
@@ -304,7 +305,11 @@ fn run_one(reader: &mut Reader<'_>, trees: &mut [Fd; TREES], host_name: &[u8]) -
         }
         Kind::Device => {
             let (path, device) = (reader.string().ok_or(BROKEN)?, reader.long().ok_or(BROKEN)?);
-            sys::mknod(path, libc::S_IFCHR | 0o666, device)
+            // For everybody, which the mask would not let it be.
+            sys::umask(0);
+            let made = sys::mknod(path, libc::S_IFCHR | 0o666, device);
+            sys::umask(UMASK);
+            made
         }
         Kind::Mask => {
             let path = reader.string().ok_or(BROKEN)?;

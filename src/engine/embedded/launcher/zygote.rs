@@ -14,6 +14,9 @@ use super::wire::{self, FAILED, RECORD, SLOT, parse, record};
 /// Where every process of the launcher has the socket to its master.
 pub(super) const MASTER: Fd = 3;
 
+/// What programs begin with, as under Docker.
+pub(super) const UMASK: u32 = 0o022;
+
 /// To how many cgroups a slot may belong: one tree of version 1 a controller, or one of version 2.
 pub(super) const DOORS: usize = DESCRIPTORS - 2;
 
@@ -78,7 +81,7 @@ fn prepare(socket: Fd, preparation: &Preparation<'_>) -> Result<(), (Step, u32, 
     sys::block_signals(u64::MAX);
     sys::ignore_children();
     sys::new_session();
-    sys::umask(0o022);
+    sys::umask(UMASK);
     arrange_descriptors(socket).map_err(at(Step::Descriptors))?;
     sys::chdir(c"/").map_err(at(Step::Descriptors))?;
     super::step::run(preparation.steps, b"").map_err(|failed| (Step::OfSlot, failed.index, failed.errno))?;
