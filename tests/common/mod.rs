@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod docker;
+pub mod embedded;
 pub mod engine;
 pub mod http2;
 pub mod images;
