@@ -54,7 +54,8 @@
 //! - [`router`]: host and path → route.
 //! - [`route`]: what a route is: a program, how its output is read, how much it may take.
 //! - [`cgi`]: RFC 3875 as pure functions, request head → meta-variables and header block → response.
-//! - [`engine`]: the trait behind which programs run, and the [`docker`](engine::docker) engine.
+//! - [`engine`]: the trait behind which programs run, and two of them, [`docker`](engine::docker) and
+//!   [`embedded`](engine::embedded).
 //! - [`config`]: `dcgi.toml`, read into all of these.
 //!
 //! # What holds

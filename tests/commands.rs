@@ -77,13 +77,13 @@ fn check_needs_no_engine() {
 
 #[test]
 fn check_tells_all_problems_of_a_file_at_once() {
-    let file = File::new("[[route]]\npath = \"/p\"\nimage = \"x\"\nmemroy = \"1MiB\"\nwarm = 3\n");
+    let file = File::new("[[route]]\npath = \"/p\"\nimage = \"x\"\nmemroy = \"1MiB\"\nwarm = \"many\"\n");
     let (code, _, said) = dcgi(&["check", "-c", file.path()], b"");
     assert_eq!(code, 1);
     assert!(said.contains(":4:1: unknown key `memroy` in route `/p`; did you mean `memory`?"), "{said}");
     assert!(
         said.contains(
-            ":5:8: `warm` = 3 in route `/p`: not supported by this version of dcgi; it comes later"
+            ":5:8: `warm` = \"many\" in route `/p`: expected \"auto\", or how many containers to keep ready"
         ),
         "{said}"
     );

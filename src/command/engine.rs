@@ -33,7 +33,8 @@ pub(super) async fn connect(config: &Config) -> anyhow::Result<Connected> {
         EngineChoice::Auto => match DockerEngine::connect_with_env().await {
             // Nobody has named an engine, and none is there.
             Err(error) if error.is_unreachable() && Endpoint::is_default() => {
-                tracing::debug!("{}", super::describe(&error.into()));
+                let why = super::describe(&error.into());
+                tracing::info!("containers are of dcgi's own making: {why}");
                 embedded().await?
             }
             answer => Connected::Docker(answer?),

@@ -22,6 +22,7 @@ cases![
     a_10_gib_answer_takes_no_memory,
     memory_within_the_limit_is_there,
     a_fork_bomb_is_held,
+    a_program_cannot_raise_its_own_limits,
     a_program_gets_no_more_processor_time_than_it_may,
     the_root_file_system_refuses_writes,
     tmp_takes_writes,
@@ -171,6 +172,26 @@ fn memory_within_the_limit_is_there(server: &Server) {
 fn a_fork_bomb_is_held(server: &Server) {
     let made: usize = text(server, "/few-pids?text&spawn=100").trim_end().parse().unwrap();
     assert!((1..10).contains(&made), "{made} processes beside the program");
+}
+
+fn a_program_cannot_raise_its_own_limits(server: &Server) {
+    let files = [
+        "memory/memory.limit_in_bytes",
+        "pids/pids.max",
+        "memory.max",
+        "memory/cgroup.procs",
+        "cgroup.procs",
+    ];
+    let steps: String = files.iter().map(|file| format!("&write=/sys/fs/cgroup/{file}")).collect();
+    let said = text(server, &format!("/writable?text{steps}"));
+    assert!(!said.contains("written"), "{said}");
+    // Neither is there anything of the host's groups to be seen.
+    let mounts = text(server, "/p?text&file=/proc/self/mountinfo");
+    let of_kernel = |line: &&str| line.contains(" - cgroup") || line.contains(" - sysfs");
+    let read_only =
+        |line: &str| line.split(' ').nth(5).is_some_and(|all| all.split(',').any(|one| one == "ro"));
+    let writable = mounts.lines().filter(of_kernel).find(|line| !read_only(line));
+    assert_eq!(writable, None, "{mounts}");
 }
 
 fn a_program_gets_no_more_processor_time_than_it_may(server: &Server) {

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getegid, geteuid, getrlimit};
@@ -19,7 +20,7 @@ const OPEN_FILES: (u64, u64) = (1024, 524_288);
 /// Who we are here, and what we may.
 #[derive(Debug)]
 pub(super) struct Host {
-    /// Our user and group where we are not root.
+    /// Our user and group where we are not root, or root of nothing but a user namespace.
     ordinary: Option<(u32, u32)>,
     /// An empty directory of ours, over which slots and sandboxes mount what is theirs.
     scratch: CString,
@@ -33,9 +34,11 @@ impl Host {
         let scratch = root.join("scratch");
         let volumes = root.join("volumes");
         for folder in [&scratch, &volumes] {
-            fs::create_dir_all(folder)?;
+            // Other users of the machine are not to reach a set-user-id file that a program has left in a volume.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        let ordinary = (!geteuid().is_root()).then(|| (geteuid().as_raw(), getegid().as_raw()));
+        let is_root = geteuid().is_root() && !in_user_namespace();
+        let ordinary = (!is_root).then(|| (geteuid().as_raw(), getegid().as_raw()));
         let scratch = c_string(scratch.as_os_str().as_bytes())?;
         Ok(Self { ordinary, scratch, volumes })
     }
@@ -118,4 +121,11 @@ impl Host {
             }
         }
     }
+}
+
+/// Whether user ids are not what they are for the machine: user_namespaces(7), `uid_map`. Who is root there may not make
+/// devices, for one.
+fn in_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().ne(["0", "0", "4294967295"])
 }

@@ -221,16 +221,11 @@ impl Planner<'_> {
             }
             _ => None,
         };
-        // Where there is a user namespace, the kernel gives a fresh /proc or /sys only to who sees one already.
-        let witnesses = match self.host.is_root() {
-            true => Vec::new(),
-            false => {
-                let mut witnesses = Vec::new();
-                for place in [c"/proc", c"/sys"] {
-                    witnesses.push((place, steps.copy_mount(place, true).map_err(too_many)?));
-                }
-                witnesses
-            }
+        // In a user namespace, the kernel gives a fresh /proc only to who sees one already. It is mounted over by each
+        // sandbox's own.
+        let witness = match self.host.is_root() {
+            true => None,
+            false => Some(steps.copy_mount(c"/proc", true).map_err(too_many)?),
         };
 
         if self.program.read_only && self.has_every_mount_point() {
@@ -239,8 +234,8 @@ impl Planner<'_> {
         } else {
             self.overlay(steps, &source)?;
         }
-        for (place, witness) in witnesses {
-            steps.attach(witness, place, 0);
+        if let Some(witness) = witness {
+            steps.attach(witness, c"/proc", attribute::READ_ONLY);
         }
 
         self.devices(steps, &devices)?;

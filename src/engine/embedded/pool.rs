@@ -23,6 +23,9 @@ use crate::engine::{EngineError, EngineErrorKind, Program, Warm};
 /// How many sandboxes wait at most where nobody has said how many.
 const MOST_BY_ITSELF: usize = 8;
 
+/// How long a peak counts, at least; at most twice as long.
+const SPAN: Duration = Duration::from_secs(5);
+
 /// How long a route that nobody asks for keeps what it has ready.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
@@ -47,8 +50,9 @@ struct State {
     coming: usize,
     /// How many sandboxes have a request.
     running: usize,
-    /// The most that had one at once, in this and in the last span between two looks at it.
+    /// The most that had one at once, in this [`SPAN`] and in the one before.
     peaks: (usize, usize),
+    span_began: Instant,
     last_used: Instant,
     /// Whether the route has another pool by now, or the engine is being cleared.
     closed: bool,
@@ -80,6 +84,7 @@ impl Pool {
             coming: 0,
             running: 0,
             peaks: (0, 0),
+            span_began: Instant::now(),
             last_used: Instant::now(),
             closed: false,
         };
@@ -186,14 +191,20 @@ impl Pool {
         let mut unneeded = Vec::new();
         {
             let mut state = self.state();
-            state.peaks = (state.running, state.peaks.0);
+            if state.span_began.elapsed() >= SPAN {
+                state.peaks = (state.running, state.peaks.0);
+                state.span_began = Instant::now();
+            }
             let wanted = self.wanted(&state);
             while state.waiting.len() > wanted {
                 unneeded.extend(state.waiting.pop_front().map(|sandbox| sandbox.slot));
             }
             // Those that wait are what has died, if any: a request need not find that out.
             state.waiting.retain(Sandbox::is_alive);
-            let resting = if state.last_used.elapsed() >= KEPT_FOR { 0 } else { state.peaks.1 };
+            let resting = match state.last_used.elapsed() >= KEPT_FOR {
+                true => 0,
+                false => state.peaks.0.max(state.peaks.1),
+            };
             while state.at_rest.len() > resting {
                 unneeded.extend(state.at_rest.pop());
             }
