@@ -9,7 +9,7 @@ help:
 	@echo 'make examples  build dcgi and the example images, serve them, print the URL (Ctrl-C ends it)'
 	@echo 'make test      install what is missing, run every suite'
 	@echo 'make lint      formatting, clippy, documentation, dependencies'
-	@echo 'make bench     measure: parsers, fresh containers against the bare API, memory'
+	@echo 'make bench     measure: parsers, fresh containers against the bare API, memory, other servers'
 	@echo 'make fuzz      each fuzz target for 60 seconds'
 
 demo:

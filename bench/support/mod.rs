@@ -8,7 +8,13 @@ pub mod client;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+
+/// The dcgi that is measured: `DCGI_BIN`, or the release build that belongs to this measurement.
+pub fn executable() -> PathBuf {
+    std::env::var_os("DCGI_BIN").map_or_else(|| env!("CARGO_BIN_EXE_dcgi").into(), PathBuf::from)
+}
 
 /// A release build of dcgi that serves a configuration.
 pub struct Server {
@@ -21,7 +27,7 @@ impl Server {
     pub fn start(config: &str) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("listen = [\"127.0.0.1:0\"]\n{config}")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
+        let mut child = Command::new(executable())
             .args(["serve", "-c"])
             .arg(file.path())
             .stdout(Stdio::piped())
@@ -38,7 +44,7 @@ impl Server {
     /// The engine's create request for a request to this path, under labels of its own: a dcgi would take it for
     /// the container of one that is gone, and remove it.
     pub fn container(&self, path: &str) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_dcgi"))
+        let output = Command::new(executable())
             .args(["inspect", path, "-c"])
             .arg(self.config.path())
             .output()
