@@ -11,6 +11,7 @@ use dcgi::config::Config;
 use dcgi::engine::Engine;
 use dcgi::route::Route;
 use dcgi::server::Server;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
 use super::{ConfigFile, engine, signals};
@@ -57,6 +58,7 @@ pub(super) async fn serve_site(
     ready: impl Future<Output = anyhow::Result<Site>>,
     grace: Grace,
 ) -> anyhow::Result<ExitCode> {
+    allow_many_files();
     // Before anything can run that a signal would leave behind.
     let mut shutdown = std::pin::pin!(signals::shutdown()?);
     let Site { config, engine, hint } = tokio::select! {
@@ -82,6 +84,14 @@ pub(super) async fn serve_site(
     _ = sd_notify::notify(&[NotifyState::Ready]);
     server.serve(handler, grace.grace, shutdown).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes as many descriptors as the system allows: the usual 1024 are for programs that use select(2). Each request
+/// has some, and as an ordinary user programs must reach their end before dcgi does.
+fn allow_many_files() {
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    // Where it cannot be, what there is has to do.
+    _ = setrlimit(Resource::Nofile, Rlimit { current: allowed, maximum: allowed });
 }
 
 /// Has the engine make ready what every route needs, images pulled where they are missing, so that the first request

@@ -48,12 +48,17 @@ impl Store {
     /// The same with what only a complete configuration can say, such as `Volumes`, by `dcgi image load`.
     #[track_caller]
     pub fn load(&self, reference: &str, source: &str, config: &serde_json::Value) {
-        let layer = root_of(source);
+        self.load_layer(reference, &root_of(source), config);
+    }
+
+    /// The same from any layer.
+    #[track_caller]
+    pub fn load_layer(&self, reference: &str, layer: &[u8], config: &serde_json::Value) {
         let config = serde_json::json!({
             "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
             "os": "linux",
             "config": config,
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))] },
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(layer))] },
         })
         .to_string();
         let manifest = serde_json::json!([
@@ -61,11 +66,9 @@ impl Store {
         ])
         .to_string();
         let mut archive = tar::Builder::new(Vec::new());
-        for (name, content) in [
-            ("layer.tar", &*layer),
-            ("config.json", config.as_bytes()),
-            ("manifest.json", manifest.as_bytes()),
-        ] {
+        for (name, content) in
+            [("layer.tar", layer), ("config.json", config.as_bytes()), ("manifest.json", manifest.as_bytes())]
+        {
             append(&mut archive, name, 0o644, content);
         }
         let arguments = ["image", "--store", self.0.to_str().unwrap(), "load", "-"];

@@ -139,28 +139,42 @@ fn as_ordinary_user(executable: &Path, doors: &str) -> Command {
     command
 }
 
+/// Takes back the cgroups that servers of an ordinary user had. Once they have ended.
+pub fn take_back_cgroups() {
+    for folder in delegated() {
+        _ = std::fs::remove_dir(folder.join("dcgi"));
+        _ = std::fs::remove_dir(folder);
+    }
+}
+
 /// Cgroups that the ordinary user may divide, as a service manager would hand them over: their doors.
 fn delegate() -> String {
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
     let mut doors = Vec::new();
-    for line in own.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next().unwrap(), fields.next().unwrap());
-        let Some(name) =
-            ["memory", "cpu", "pids"].iter().find(|name| controllers.split(',').any(|c| c == **name))
-        else {
-            continue;
-        };
-        let folder = format!("/sys/fs/cgroup/{name}{path}/dcgi-tests");
+    for folder in delegated() {
         std::fs::create_dir_all(&folder).unwrap();
         for entry in std::fs::read_dir(&folder).unwrap() {
             chown(entry.unwrap().path(), Some(ORDINARY), Some(ORDINARY)).unwrap();
         }
         chown(&folder, Some(ORDINARY), Some(ORDINARY)).unwrap();
-        doors.push(format!("{folder}/cgroup.procs"));
+        doors.push(folder.join("cgroup.procs").display().to_string());
     }
-    assert_eq!(doors.len(), 3, "the suites hand over cgroups of version 1, and find: {own}");
     doors.join(" ")
+}
+
+/// The cgroups that an ordinary user gets, one a tree.
+fn delegated() -> Vec<PathBuf> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let find = |name: &str| {
+        own.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?);
+            let folder = format!("/sys/fs/cgroup/{name}{path}/dcgi-tests");
+            controllers.split(',').any(|controller| controller == name).then(|| PathBuf::from(folder))
+        })
+    };
+    let found: Vec<_> = ["memory", "cpu", "pids"].into_iter().filter_map(find).collect();
+    assert_eq!(found.len(), 3, "the suites hand over cgroups of version 1, and find: {own}");
+    found
 }
 
 /// A folder for everything that servers of a suite read and write, which everybody may enter.

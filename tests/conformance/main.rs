@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Trial};
 
-use common::engine::open_folder;
+use common::engine::{open_folder, take_back_cgroups};
 use common::server::FOLDER;
 use common::{Server, Under};
 
@@ -100,6 +100,7 @@ fn main() {
     }
     // Before the exit, which drops nothing: a server left would be a leak of ours.
     drop(servers);
+    take_back_cgroups();
     _ = std::fs::remove_dir_all(folder);
     conclusion.exit();
 }

@@ -7,8 +7,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
@@ -83,6 +83,8 @@ pub(super) struct Cgroups {
     removals: TaskTracker,
     /// Who looks for what the dead have left.
     instance: Instance,
+    /// Groups of ours that would not go: a process in them sleeps where no signal reaches it.
+    stubborn: Mutex<Vec<PathBuf>>,
 }
 
 impl Cgroups {
@@ -105,7 +107,14 @@ impl Cgroups {
                 Err(why) => unavailable.push((controller, why)),
             }
         }
-        Self { trees, unavailable, count: AtomicU64::new(0), removals, instance: instance.clone() }
+        Self {
+            trees,
+            unavailable,
+            count: AtomicU64::new(0),
+            removals,
+            instance: instance.clone(),
+            stubborn: Mutex::default(),
+        }
     }
 
     /// Removes the groups of instances that are dead. To be called now and then: a process that was killed may still be
@@ -114,6 +123,7 @@ impl Cgroups {
         for shared in self.trees.iter().filter_map(|tree| tree.folder.parent()) {
             sweep(shared, &self.instance);
         }
+        self.stubborn.lock().unwrap_or_else(PoisonError::into_inner).retain(|folder| !removed(folder));
     }
 
     /// What cannot be enforced, in sentences for an operator.
@@ -268,14 +278,16 @@ impl Drop for Group {
         cgroups.removals.clone().spawn_on(
             async move {
                 for folder in remaining {
-                    for _ in 0..REMOVE_TRIES {
-                        if removed(&folder) {
+                    let mut tries = 0;
+                    while !removed(&folder) {
+                        tries += 1;
+                        if tries == REMOVE_TRIES {
+                            cgroups.stubborn.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
                             break;
                         }
                         tokio::time::sleep(REMOVE_PAUSE).await;
                     }
                 }
-                drop(cgroups);
             },
             &runtime,
         );

@@ -7,11 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Resource, getegid, geteuid, getrlimit};
+use rustix::process::{Resource, getegid, geteuid, getgroups, getrlimit};
 
 use super::launcher::{Steps, c_string};
 use super::store::Image;
-use crate::engine::{EngineError, EngineErrorKind, Volume};
+use crate::engine::{EngineError, EngineErrorKind, Program, Volume};
 
 /// How many files a program may have open unless it asks for more, and how many it may ask for: what Docker gives
 /// since Engine 25.
@@ -84,8 +84,13 @@ impl Host {
             let limit = getrlimit(resource);
             (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX))
         };
-        let (_, files) = own(Resource::Nofile);
-        let hard = files.min(OPEN_FILES.1);
+        let (soft, files) = own(Resource::Nofile);
+        let mut hard = files.min(OPEN_FILES.1);
+        if !self.is_root() {
+            // Descriptors that are on their way in messages are counted for a user, unix(7): a program is to come to its
+            // end before dcgi, whose user it shares.
+            hard = hard.min(soft / 2);
+        }
         vec![
             // A dump would be handled by the host, outside of the container.
             (libc::RLIMIT_CORE, 0, 0),
@@ -93,15 +98,13 @@ impl Host {
         ]
     }
 
-    /// Where a volume's files are, and where they go: the source, the target, and whether writes are refused. A named
-    /// volume is made where it is not there, with what the image has at its place.
+    /// Where a volume's files are, and where they go: the source, the target, and whether writes are refused.
     ///
     /// # Errors
     /// Where a source of the host's does not exist.
     pub(super) fn volume_source<'a>(
         &self,
         volume: &'a Volume,
-        image: &Image,
     ) -> Result<(PathBuf, &'a str, bool), EngineError> {
         match volume {
             Volume::Bind { source, target, read_only } => {
@@ -111,14 +114,37 @@ impl Host {
                 }
                 Ok((source.clone(), target, *read_only))
             }
-            Volume::Named { name, target, read_only } => {
-                let folder = self.volumes.join(name);
-                super::volume::prepare(&folder, image, target).map_err(|error| {
-                    EngineError::new(EngineErrorKind::Refused, format!("making the volume `{name}`"))
-                        .because(error)
+            Volume::Named { name, target, read_only } => Ok((self.volumes.join(name), target, *read_only)),
+        }
+    }
+
+    /// Makes a program's named volumes where they are not there, with what the image has at their places. May copy much.
+    ///
+    /// # Errors
+    /// Where the store cannot be written to.
+    pub(super) fn make_volumes(&self, program: &Program, image: &Image) -> Result<(), EngineError> {
+        for volume in &program.volumes {
+            if let Volume::Named { name, target, .. } = volume {
+                super::volume::prepare(&self.volumes.join(name), image, target).map_err(|error| {
+                    let what = format!("making the volume `{name}`");
+                    EngineError::new(EngineErrorKind::Refused, what).because(error)
                 })?;
-                Ok((folder, target, *read_only))
             }
+        }
+        Ok(())
+    }
+
+    /// What an operator should know of how containers are here.
+    pub(super) fn shortcomings(&self) -> Vec<String> {
+        let own = getegid();
+        let others: Vec<_> =
+            getgroups().unwrap_or_default().into_iter().filter(|group| *group != own).collect();
+        match self.ordinary {
+            Some(_) if !others.is_empty() => vec![format!(
+                "programs keep the supplementary groups of the user that dcgi runs as, {}: start it without them",
+                others.iter().map(|group| group.as_raw().to_string()).collect::<Vec<_>>().join(", ")
+            )],
+            _ => Vec::new(),
         }
     }
 }

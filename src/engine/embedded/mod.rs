@@ -70,8 +70,8 @@ struct Shared {
     images: Images<Image>,
     /// A pool a route.
     pools: Mutex<HashMap<Arc<str>, Arc<Pool>>>,
-    /// Held while a pool is made, so that many requests make one.
-    planning: tokio::sync::Mutex<()>,
+    /// A lock a route, held while its pool is made, so that many requests make one.
+    planning: Mutex<HashMap<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
     /// One task a request that runs, a slot that is made, a cgroup that is removed. `drained` waits on these.
     tasks: TaskTracker,
 }
@@ -102,11 +102,12 @@ impl EmbeddedEngine {
             zygote: Mutex::new(Arc::new(zygote)),
             images: Images::default(),
             pools: Mutex::default(),
-            planning: tokio::sync::Mutex::default(),
+            planning: Mutex::default(),
             tasks,
         });
         let engine = Self { shared };
-        for shortcoming in engine.shared.cgroups.shortcomings() {
+        let shortcomings = engine.shared.cgroups.shortcomings().into_iter();
+        for shortcoming in shortcomings.chain(engine.shared.host.shortcomings()) {
             tracing::warn!("{shortcoming}");
         }
         tokio::spawn(tidy_regularly(Arc::downgrade(&engine.shared)));
@@ -207,13 +208,22 @@ impl Shared {
         if let Some(pool) = self.pools().get(route).filter(fitting) {
             return Ok(pool.clone());
         }
-        let _alone = self.planning.lock().await;
+        let turn = {
+            let mut planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
+            planning.entry(route.clone()).or_default().clone()
+        };
+        let _alone = turn.lock().await;
         if let Some(pool) = self.pools().get(route).filter(fitting) {
             return Ok(pool.clone());
         }
-        let plan = plan::plan(program, &image, &self.host)?;
-        let pool = Pool::new(program.clone(), image.clone(), plan)
-            .map_err(|error| pool::exhausted("preparing containers", error))?;
+        // Volumes may be large, and on file systems that do not answer.
+        let (shared, program, image) = (self.clone(), program.clone(), image.clone());
+        let planned = tokio::task::spawn_blocking(move || {
+            shared.host.make_volumes(&program, &image)?;
+            let plan = plan::plan(&program, &image, &shared.host)?;
+            Pool::new(program, image, plan).map_err(|error| pool::exhausted("preparing containers", error))
+        });
+        let pool = planned.await.map_err(|error| pool::exhausted("preparing containers", error))??;
         let pool = Arc::new(pool);
         let before = self.pools().insert(route.clone(), pool.clone());
         if let Some(before) = before {

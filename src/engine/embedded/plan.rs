@@ -12,6 +12,7 @@
 //! the like. A root that takes writes is each sandbox's own.
 
 use std::ffi::{CStr, CString};
+use std::path::Path;
 
 use super::host::Host;
 use super::launcher::{Steps, Template, attribute, c_string};
@@ -45,6 +46,9 @@ const HIDDEN_IN_PROC: [&CStr; 10] = [
 /// The same of `/sys`.
 const HIDDEN_IN_SYS: [&CStr; 2] = [c"/sys/devices/virtual/powercap", c"/sys/firmware"];
 
+/// Where the kernel's own file systems are. Nothing of an image's is mounted at or below these.
+const THE_KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
+
 /// What of `/proc` acts on the whole machine when written to.
 const READ_ONLY_IN_PROC: [&CStr; 5] =
     [c"/proc/bus", c"/proc/fs", c"/proc/irq", c"/proc/sys", c"/proc/sysrq-trigger"];
@@ -61,6 +65,8 @@ pub(super) struct Plan {
     pub(super) template: Template,
     /// Who the program runs as.
     pub(super) user: User,
+    /// Who is to own its streams, where that is not us: as the host numbers them.
+    pub(super) owner: Option<(u32, u32)>,
 }
 
 /// Plans the containers of a program. `doors` are the files into which a process writes `0` to be under its limits.
@@ -88,6 +94,16 @@ pub(super) fn plan(program: &Program, image: &Image, host: &Host) -> Result<Plan
     let wanted = program.user.as_deref().unwrap_or(&image.config().user);
     let user =
         user::resolve(&rootfs, wanted).map_err(|error| refused("looking up the user").because(error))?;
+    for place in THE_KERNELS {
+        // SECURITY: what is mounted there, hidden and protected is found by name. A link in an image would lead the
+        // names of what is protected elsewhere.
+        if rootfs.find_itself(place) == Found::Other {
+            return Err(refused(format!(
+                "image `{}` has something else than a directory at {place}",
+                program.image
+            )));
+        }
+    }
     let planner = Planner { program, image, host, rootfs, own_network };
     let capabilities = super::capability::mask(&program.cap_add);
     let filters = seccomp::Filters::new(&program.cap_add.iter().map(String::as_str).collect());
@@ -117,7 +133,8 @@ pub(super) fn plan(program: &Program, image: &Image, host: &Host) -> Result<Plan
     if !host.is_root() && (user.uid, user.gid) != (0, 0) {
         become_another(&mut template.sandbox_steps, &user);
     }
-    Ok(Plan { template, user })
+    let owner = (host.is_root() && (user.uid, user.gid) != (0, 0)).then_some((user.uid, user.gid));
+    Ok(Plan { template, user, owner })
 }
 
 impl Plan {
@@ -156,7 +173,10 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn slot(&self, steps: &mut Steps) -> Result<(), EngineError> {
-        steps.mount(c"none", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"");
+        if self.program.read_only {
+            // Else the host's mounts stay in sight here, and what the host unmounts goes here too.
+            steps.mount(c"none", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"");
+        }
         if self.own_network {
             steps.loopback_up();
         }
@@ -178,7 +198,8 @@ impl Planner<'_> {
         }
         for path in READ_ONLY_IN_PROC {
             let also = attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
-            steps.protect(path, attribute::READ_ONLY | also);
+            // It is there, or this is not the /proc that it is taken for.
+            steps.protect(path, attribute::READ_ONLY | also, path == c"/proc/sys");
         }
         steps.mount(c"shm", c"/dev/shm", c"tmpfs", NO_SUID_DEV_EXEC, SHM);
         self.image_volumes(steps)?;
@@ -201,10 +222,11 @@ impl Planner<'_> {
         let source = path(self.image.rootfs().as_os_str().as_encoded_bytes())?;
         let mut volumes = Vec::new();
         for volume in &self.program.volumes {
-            let (from, target, read_only) = self.host.volume_source(volume, self.image)?;
+            let (from, target, read_only) = self.host.volume_source(volume)?;
             let tree =
                 steps.copy_mount(&path(from.as_os_str().as_encoded_bytes())?, true).map_err(too_many)?;
-            volumes.push((tree, target, read_only, from.is_dir()));
+            let is_directory = matches!(volume, Volume::Named { .. }) || from.is_dir();
+            volumes.push((tree, target, read_only, is_directory));
         }
         let mut devices = Vec::new();
         for (name, major, minor) in DEVICES {
@@ -215,12 +237,11 @@ impl Planner<'_> {
                 devices.push((name, Device::Copied(tree)));
             }
         }
-        let resolver = match self.own_network {
-            false if self.host.has_resolver() => {
-                Some(steps.copy_mount(c"/etc/resolv.conf", false).map_err(too_many)?)
-            }
-            _ => None,
-        };
+        let resolver =
+            match !self.own_network && self.host.has_resolver() && self.can_have_file("/etc/resolv.conf") {
+                true => Some(steps.copy_mount(c"/etc/resolv.conf", false).map_err(too_many)?),
+                false => None,
+            };
         // In a user namespace, the kernel gives a fresh /proc only to who sees one already. It is mounted over by each
         // sandbox's own.
         let witness = match self.host.is_root() {
@@ -242,9 +263,7 @@ impl Planner<'_> {
         self.sysfs(steps);
         let resolv = c"/etc/resolv.conf";
         if let Some(resolver) = resolver {
-            if !self.program.read_only || self.rootfs.find("/etc/resolv.conf") == Found::Nothing {
-                steps.file(resolv, b"");
-            }
+            self.mount_point(steps, resolv, false);
             steps.attach(resolver, resolv, attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV);
         }
         for (tree, target, read_only, is_directory) in volumes {
@@ -353,13 +372,14 @@ impl Planner<'_> {
             ("/etc/hosts", c"/dev/shm/hosts", hosts.as_bytes()),
             ("/etc/hostname", c"/dev/shm/hostname", b""),
         ] {
-            if self.rootfs.find(target) != Found::Other
-                && self.program.read_only
-                && self.has_every_mount_point()
-            {
+            if !self.can_have_file(target) {
                 continue;
             }
             let target = path(target).expect("it has no NUL");
+            if !self.program.read_only {
+                // Its own root: a slot's has been made by now.
+                self.mount_point(steps, &target, false);
+            }
             steps.host_file(own, content);
             steps.mount(own, &target, c"", libc::MS_BIND, c"");
             steps.restrict(&target, restricted);
@@ -407,19 +427,42 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The image's volumes, but for those at whose place the program has something else.
+    /// The image's volumes, but for those at or below whose place the program has something else: who can write there
+    /// could lead the path anywhere.
     fn own_image_volumes(&self) -> impl Iterator<Item = &str> {
-        let taken = |target: &str| {
-            self.program.tmpfs.iter().any(|entry| entry.split(':').next() == Some(target))
-                || self.program.volumes.iter().any(|volume| target_of(volume) == target)
+        let tmpfs = self.program.tmpfs.iter().map(|entry| entry.split(':').next().unwrap_or(entry));
+        let taken: Vec<_> = tmpfs.chain(self.program.volumes.iter().map(target_of)).collect();
+        let is_taken = move |volume: &str| taken.iter().any(|target| Path::new(volume).starts_with(target));
+        // SECURITY: an overlay reads what is below it with the engine's own rights. Of the kernel's file systems it would
+        // show what is hidden there.
+        let is_kernels = |volume: &str| {
+            let real = self.rootfs.real_path(volume);
+            let real = real.as_deref().unwrap_or(Path::new(volume));
+            real == Path::new("/")
+                || !real.is_absolute()
+                || THE_KERNELS.iter().any(|place| real.starts_with(place))
         };
-        self.image.volumes().iter().map(String::as_str).filter(move |volume| !taken(volume))
+        self.image
+            .volumes()
+            .iter()
+            .map(String::as_str)
+            .filter(move |volume| !is_taken(volume) && !is_kernels(volume))
     }
 
     /// Where sandboxes will mount something of their own.
     fn private_directories(&self) -> impl Iterator<Item = &str> {
         let tmpfs = self.program.tmpfs.iter().map(|entry| entry.split(':').next().unwrap_or(entry));
         ["/proc"].into_iter().chain(tmpfs).chain(self.own_image_volumes())
+    }
+
+    /// Whether a file can be mounted at a path: there is one, or one can be made. A link that leads nowhere is neither.
+    fn can_have_file(&self, path: &str) -> bool {
+        let writable = !self.program.read_only;
+        match (self.rootfs.find(path), self.rootfs.find_itself(path)) {
+            (Found::Other, _) => true,
+            (Found::Nothing, Found::Nothing) => writable,
+            _ => false,
+        }
     }
 
     fn has_every_mount_point(&self) -> bool {

@@ -178,10 +178,10 @@ impl Pool {
         match self.program.warm {
             Warm::Fixed(count) => count as usize,
             Warm::Auto if state.last_used.elapsed() >= KEPT_FOR => 0,
-            // As many as have run at once of late, and one to be ahead.
+            // With those that run as many as have run at once of late, and one to be ahead.
             Warm::Auto => match state.peaks.0.max(state.peaks.1) {
                 0 => 0,
-                peak => (peak + 1).min(MOST_BY_ITSELF),
+                peak => (peak + 1).saturating_sub(state.running).min(MOST_BY_ITSELF),
             },
         }
     }

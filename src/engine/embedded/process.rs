@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::process::{Gid, Uid};
 use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -22,6 +23,9 @@ const REAP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a program runs before the next sandbox is made to wait in its stead.
 const HEAD_START: Duration = Duration::from_millis(5);
+
+/// How many sandboxes a request tries that do not take it.
+const TRIES: u32 = 3;
 
 /// SIGKILL, by signal(7).
 const SIGKILL: u8 = 9;
@@ -72,8 +76,10 @@ async fn begin(
     pool: &Arc<Pool>,
     invocation: &Invocation,
 ) -> Result<(Sandbox, Streams), EngineError> {
+    let mut tries = 0;
     loop {
-        let (streams, theirs) = pipes().map_err(|error| exhausted("making the program's streams", error))?;
+        let (streams, theirs) =
+            pipes(pool).map_err(|error| exhausted("making the program's streams", error))?;
         let sandbox = pool.take(engine).await?;
         let run = pool.run(invocation, &sandbox.host_name);
         let [stdin, stdout, stderr] = &theirs;
@@ -83,21 +89,19 @@ async fn begin(
             Ok(rest) => write_all(&sandbox.control, rest).await,
             Err(error) => Err(error),
         };
-        match result {
-            Ok(()) => return Ok((sandbox, streams)),
-            // It has died while it waited: take another, or learn why none can be made.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                let slot = attend(engine, pool, sandbox, oneshot::channel().0).await;
-                let made_none = slot.is_none();
-                pool.give_back(engine, slot);
-                if made_none {
-                    return Err(exhausted("handing over the request", error));
-                }
-            }
-            Err(error) => {
-                pool.give_back(engine, None);
-                return Err(exhausted("handing over the request", error));
-            }
+        let Err(error) = result else { return Ok((sandbox, streams)) };
+        // Most likely it has died while it waited: take another, unless that goes on. It may have said why.
+        let (exit_sender, exit) = oneshot::channel();
+        drop(Hangup(sandbox.control.clone()));
+        let slot = attend(engine, pool, sandbox, exit_sender).await;
+        pool.give_back(engine, slot);
+        tries += 1;
+        if tries == TRIES {
+            let why = match exit.await {
+                Ok(Err(why)) => why,
+                _ => exhausted("handing over the request", error),
+            };
+            return Err(why);
         }
     }
 }
@@ -115,10 +119,17 @@ async fn write_all(control: &UnixStream, mut rest: &[u8]) -> io::Result<()> {
 }
 
 /// Pipes to a program: our ends, and its.
-fn pipes() -> io::Result<(Streams, [OwnedFd; 3])> {
+fn pipes(pool: &Pool) -> io::Result<(Streams, [OwnedFd; 3])> {
     let (stdin, our_stdin) = io::pipe()?;
     let (our_stdout, stdout) = io::pipe()?;
     let (our_stderr, stderr) = io::pipe()?;
+    if let Some((uid, gid)) = pool.plan.owner {
+        // `/dev/stdout` is opened by name, and so by owner and mode.
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        rustix::fs::fchown(&stdin, uid, gid)?;
+        rustix::fs::fchown(&stdout, uid, gid)?;
+        rustix::fs::fchown(&stderr, uid, gid)?;
+    }
     let streams = Streams {
         stdin: pipe::Sender::from_owned_fd(our_stdin.into())?,
         stdout: pipe::Receiver::from_owned_fd(our_stdout.into())?,
@@ -146,12 +157,7 @@ async fn attend(
         }
     };
     let status = match ended {
-        Some(Message::Exited(0)) => Some(Ok(ExitStatus::Exited(0))),
-        Some(Message::Exited(code)) => {
-            // A shell whose child was killed says 137: it is not the program that was, but the count has moved.
-            _ = sandbox.slot.group.ran_out_of_memory();
-            Some(Ok(ExitStatus::Exited(code)))
-        }
+        Some(Message::Exited(code)) => Some(Ok(ExitStatus::Exited(code))),
         Some(Message::Signalled(signal)) => Some(Ok(signalled(signal, &mut sandbox))),
         Some(Message::Failed(failure)) => Some(Err(pool.refusal(failure))),
         _ => None,
@@ -173,6 +179,8 @@ async fn attend(
             Err(None) => Err(lost()),
         });
     }
+    // A child of the program's may have been killed for want of memory: that is not the next request's.
+    _ = sandbox.slot.group.ran_out_of_memory();
     (clean && template.reuse).then_some(sandbox.slot)
 }
 

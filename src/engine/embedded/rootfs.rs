@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
 
 /// The largest file that is read of an image: `/etc/passwd` and the like.
 const LARGEST: u64 = 4 << 20;
@@ -43,6 +44,26 @@ impl Rootfs {
             Ok(_) => Found::Other,
             Err(_) => Found::Nothing,
         }
+    }
+
+    /// What is at a path itself: no part of it may be a link. A link is [`Found::Other`].
+    pub(super) fn find_itself(&self, path: &str) -> Found {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat2(&self.0, path, flags, Mode::empty(), resolve).map(|file| fstat(&file)) {
+            Ok(Ok(found)) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {
+                Found::Directory
+            }
+            Err(Errno::NOENT) => Found::Nothing,
+            _ => Found::Other,
+        }
+    }
+
+    /// Where a path leads to inside, links followed: from the root on. `None` where there is nothing.
+    pub(super) fn real_path(&self, path: &str) -> Option<PathBuf> {
+        let link = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
+        let (root, found) = (link(&self.0)?, link(&self.resolve(path, OFlags::PATH).ok()?)?);
+        Some(Path::new("/").join(found.strip_prefix(root).ok()?))
     }
 
     /// A directory inside, links followed.
@@ -87,5 +108,10 @@ mod tests {
         assert_eq!(rootfs.find("/absolute"), Found::Other);
         assert_eq!(rootfs.find("/etc/shadow"), Found::Nothing);
         assert_eq!(rootfs.read("/etc"), None);
+        assert_eq!(rootfs.find_itself("/usr/bin"), Found::Directory);
+        assert_eq!(rootfs.find_itself("/bin"), Found::Other);
+        assert_eq!(rootfs.find_itself("/nothing"), Found::Nothing);
+        assert_eq!(rootfs.real_path("/bin").as_deref(), Some(Path::new("/usr/bin")));
+        assert_eq!(rootfs.real_path("/nothing"), None);
     }
 }

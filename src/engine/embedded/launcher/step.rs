@@ -195,11 +195,12 @@ impl Steps {
         step.string(empty_directory);
     }
 
-    /// Makes a path read-only, with all below it on the same file system; nothing where there is nothing.
-    pub(in super::super) fn protect(&mut self, path: &CStr, attributes: u64) {
+    /// Makes a path read-only, with all below it on the same file system. `required`: it has to be there.
+    pub(in super::super) fn protect(&mut self, path: &CStr, attributes: u64, required: bool) {
         let step = self.step(Kind::Protect, false, format!("protecting {}", path.to_string_lossy()));
         step.string(path);
         step.long(attributes);
+        step.number(required.into());
     }
 
     /// Lets go of a mount. What still uses it keeps it.
@@ -326,9 +327,10 @@ fn run_one(reader: &mut Reader<'_>, trees: &mut [Fd; TREES], host_name: &[u8]) -
         }
         Kind::Protect => {
             let (path, attributes) = (reader.string().ok_or(BROKEN)?, reader.long().ok_or(BROKEN)?);
+            let required = reader.number().ok_or(BROKEN)? != 0;
             match sys::mount(path, path, c"", libc::MS_BIND, c"") {
                 Ok(()) => sys::restrict_mount(libc::AT_FDCWD, path, attributes, false),
-                Err(Errno(libc::ENOENT)) => Ok(()),
+                Err(Errno(libc::ENOENT)) if !required => Ok(()),
                 Err(error) => Err(error),
             }
         }
