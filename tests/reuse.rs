@@ -45,18 +45,20 @@ fn nothing_is_left(kind: &str, slot: Slot, more: &str) {
         let first = look(&mut connection);
         assert!(!first.contains("does not know"), "{first}");
         is_the_same(&look(&mut connection), &first, "without any marks");
-        let before = slots(&server, warm + 1);
+        let before = slots(&server, warm);
 
         let planted = connection.get(&format!("/?plant={kind}"));
         assert_eq!((planted.status, planted.text().as_str()), (200, "planted\n"));
         is_the_same(&look(&mut connection), &first, &format!("warm = {warm}, the first request behind it"));
-        let mut after = slots(&server, warm + 1);
+        let mut after = slots(&server, warm);
         let gone = |now: &BTreeSet<u32>| before.difference(now).count();
         match slot {
-            Stays => assert_eq!(before, after, "warm = {warm}: the slot is another"),
+            Stays => {
+                assert!(before.is_subset(&after), "warm = {warm}: the slot is another: {before:?} {after:?}")
+            }
             Goes => wait_until("another slot is there for that one", PATIENCE, || {
                 after = named(server.pid(), "dcgi-slot");
-                after.len() == warm + 1 && gone(&after) == 1
+                after.len() >= warm.max(1) && gone(&after) == 1
             }),
             Either => {}
         }
@@ -68,9 +70,12 @@ fn nothing_is_left(kind: &str, slot: Slot, more: &str) {
                 &format!("warm = {warm}, request {number} behind it"),
             );
         }
-        let last = slots(&server, warm + 1);
+        let last = slots(&server, warm);
         match slot {
-            Stays | Goes => assert_eq!(last, after, "warm = {warm}: those that looked had other slots"),
+            Stays | Goes => {
+                assert!(after.is_subset(&last), "warm = {warm}: a slot has gone: {after:?} {last:?}");
+                assert!(last.len() <= warm + 2, "warm = {warm}: those that looked had other slots: {last:?}");
+            }
             Either => assert!(gone(&last) <= 1, "{before:?} {last:?}"),
         }
     }
@@ -86,13 +91,13 @@ fn is_the_same(found: &str, first: &str, when: &str) {
     assert_eq!(found, first, "{when}: new are {new:#?}, missing are {missing:#?}");
 }
 
-/// The slots, once all are there that the route needs, and none that it does not.
+/// The slots, once there are as many as wait. A request that comes before the last one's is vacant has one more.
 #[track_caller]
-fn slots(server: &Server, count: usize) -> BTreeSet<u32> {
+fn slots(server: &Server, warm: usize) -> BTreeSet<u32> {
     let mut slots = BTreeSet::new();
-    wait_until(&format!("there are {count} slots"), PATIENCE, || {
+    wait_until(&format!("there are {warm} slots"), PATIENCE, || {
         slots = named(server.pid(), "dcgi-slot");
-        slots.len() == count
+        slots.len() >= warm
     });
     slots
 }
@@ -205,12 +210,12 @@ fn the_environment_of_another_request_is_not_seen() {
             "[[route]]\npath = \"/\"\nimage = \"test/probe\"\nmax_concurrency = 1\nwarm = {warm}\n"
         ));
         let mut connection = server.connect();
-        let before = slots(&server, if warm == 0 { 0 } else { warm });
+        let before = slots(&server, warm);
         connection.send(
             "GET /?text&env=HTTP_X_MARK HTTP/1.1\r\nHost: localhost\r\nX-Mark: of another request\r\n\r\n",
         );
         assert_eq!(connection.response().text(), "=of another request\n");
-        let used = slots(&server, warm + 1);
+        let used = slots(&server, warm.max(1));
         assert!(used.is_superset(&before));
         for _ in 0..LOOKS {
             let response = connection.get("/?text&env=HTTP_X_MARK");
@@ -218,6 +223,7 @@ fn the_environment_of_another_request_is_not_seen() {
             // Nor in what the init shares with its slot.
             assert_eq!(connection.get("/?text&envall").variables().get("HTTP_X_MARK"), None);
         }
-        assert_eq!(slots(&server, warm + 1), used);
+        let last = slots(&server, warm.max(1));
+        assert!(used.is_subset(&last) && last.len() <= warm + 2, "{used:?} {last:?}");
     }
 }

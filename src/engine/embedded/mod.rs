@@ -249,10 +249,14 @@ impl Shared {
 impl Source for Shared {
     type Found = Image;
 
-    fn look_up<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<Image>, EngineError>> {
+    fn look_up<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Image>, EngineError>> {
         async move {
-            match self.store.resolve(image, PullPolicy::Never).await {
-                Ok(image) => Ok(Some(image)),
+            match self.store.resolve(name, PullPolicy::Never).await {
+                // The same as before: with one lease on it, not two.
+                Ok(image) => Ok(Some(match self.images.recent(name) {
+                    Some(before) if before.id() == image.id() => before,
+                    _ => image,
+                })),
                 Err(error) if error.kind() == EngineErrorKind::ImageMissing => Ok(None),
                 Err(error) => Err(error),
             }

@@ -14,7 +14,8 @@
 //!
 //! # Why forks of a fork
 //! A fork costs what the parent's memory costs, and a copy of dcgi at work holds what other requests have sent. The
-//! zygote is a copy of dcgi as it was at the start, with one thread. Everything is decided, and every string and filter
+//! zygote is a copy of dcgi as it was at the start, with one thread; and a slot's sandboxes share its memory until they
+//! execute a program. Everything is decided, and every string and filter
 //! made, before a process is forked; what runs in a child goes through lists ([`step`]), makes raw system calls
 //! ([`sys`]), and neither allocates nor takes a lock.
 //!

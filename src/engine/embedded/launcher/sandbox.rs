@@ -59,12 +59,15 @@ fn make(birth: &mut Birth<'_>) -> Outcome {
     if !template.init {
         return become_program(birth.strings);
     }
-    let program = sys::vfork_into(0, birth.program_stack, &mut birth.strings, |strings| {
+    let become_program = |strings: &mut &mut [u8]| -> ! {
         if let Err((step, index, Errno(errno))) = become_program(strings) {
             _ = sys::send(MASTER, &record(FAILED, [step as u32, index, errno as u32]));
         }
         sys::exit(127)
-    });
+    };
+    // SAFETY: what the program needs outlives it: this process waits for it, asleep in poll(2), and touches neither.
+    let program =
+        unsafe { sys::fork_in_memory(0, birth.program_stack, &raw mut birth.strings, become_program) };
     let program = program.map_err(at(Step::Fork))?;
     birth.clean = attend(template, birth.pristine, program).map_err(at(Step::Init))?;
     Ok(())

@@ -121,15 +121,18 @@ fn run(
 ) -> Result<bool, (Step, u32, Errno)> {
     let Memory { sandbox_stack, program_stack, strings } = memory;
     let mut birth = Birth { template, pristine, host_name, control, program_stack, strings, clean: false };
-    let result = match sys::vfork_into(template.sandbox_namespaces, sandbox_stack, &mut birth, sandbox::live)
-    {
+    let namespaces = template.sandbox_namespaces;
+    // SAFETY: `birth` and the stack outlive the sandbox: both ways below go on when it has ended. Until then this process
+    // sleeps in wait(2) or poll(2), with every signal blocked.
+    let made = unsafe { sys::fork_in_memory(namespaces, sandbox_stack, &raw mut birth, sandbox::live) };
+    let result = match made {
         // It was the init, and has ended: with process 1 its whole namespace has, before it can be waited for.
         Ok(child) if template.init => {
             sys::close(control);
             sys::wait(child, libc::__WALL).map_err(|errno| (Step::Init, 0, errno))?;
             return Ok(birth.clean);
         }
-        // It has become the program.
+        // It is the program, or will be.
         Ok(child) => attend(child, control),
         Err(errno) => {
             _ = sys::send(control, &record(FAILED, [Step::Fork as u32, 0, errno.0 as u32]));

@@ -243,33 +243,40 @@ fn clone(namespaces: c_int, exit_signal: c_int) -> Result<Fork> {
     Ok(if pid == 0 { Fork::Child } else { Fork::Parent(pid as libc::pid_t) })
 }
 
-/// Makes a child that shares this memory and runs `child` on another stack, into new namespaces, and waits until it has
-/// executed a program or has ended: vfork(2). By clone(2), which a container's filter allows without namespaces where
-/// it refuses clone3.
+/// Makes a child that shares this memory, runs `child` on another stack and in new namespaces, and from there ends or
+/// executes a program. By clone(2), which a container's filter allows without namespaces where it refuses clone3.
 ///
-/// Nothing is copied, so it costs no more for a large parent; and there is never more than one who runs in this memory.
-pub(super) fn vfork_into<T>(
+/// Nothing is copied, so it costs no more for a large parent.
+///
+/// # Safety
+/// Until the child has ended or executed a program, `argument` and `stack` stay where they are and the caller leaves them
+/// alone; and the caller does nothing but wait, by calls that fail for no reason that matters: errno is shared.
+pub(super) unsafe fn fork_in_memory<T>(
     namespaces: c_int,
     stack: &mut [u8],
-    argument: &mut T,
+    argument: *mut T,
     child: fn(&mut T) -> !,
 ) -> Result<libc::pid_t> {
-    struct Birth<'a, T> {
-        argument: &'a mut T,
+    struct Birth<T> {
+        argument: *mut T,
         child: fn(&mut T) -> !,
     }
     extern "C" fn begin<T>(birth: *mut c_void) -> c_int {
-        // SAFETY: it is the one below, whose owner waits.
-        let birth = unsafe { &mut *birth.cast::<Birth<'_, T>>() };
-        (birth.child)(birth.argument)
+        // SAFETY: it is the one below, which lies where nobody else writes; the caller vouches for its argument.
+        unsafe {
+            let birth = birth.cast::<Birth<T>>().read();
+            (birth.child)(&mut *birth.argument)
+        }
     }
-    let mut birth = Birth { argument, child };
-    let flags = namespaces | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // At the far end of the child's own stack: this call's frame will be gone.
+    let at = stack.as_mut_ptr().cast::<Birth<T>>();
+    // SAFETY: the stack is a mapping, so that it begins aligned, and larger than this.
+    unsafe { at.write(Birth { argument, child }) };
+    let flags = namespaces | libc::CLONE_VM | libc::SIGCHLD;
     let top = stack.as_mut_ptr_range().end;
-    // SAFETY: the stack is the child's alone while this process waits, and large enough for it; glibc aligns its top.
-    // `birth` outlives the wait. The child touches no lock and no allocator: this process has but one thread, so that
-    // there is nobody whose state it could disturb either.
-    let pid = unsafe { libc::clone(begin::<T>, top.cast(), flags, (&raw mut birth).cast()) };
+    // SAFETY: the stack is the child's alone, and large enough for it; glibc aligns its top. The child touches no lock and
+    // no allocator: this process has but one thread, and that waits.
+    let pid = unsafe { libc::clone(begin::<T>, top.cast(), flags, at.cast()) };
     check(c_long::from(pid)).map(|pid| pid as libc::pid_t)
 }
 
