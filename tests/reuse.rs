@@ -54,7 +54,7 @@ fn nothing_is_left(kind: &str, slot: Slot, more: &str) {
         let gone = |now: &BTreeSet<u32>| before.difference(now).count();
         match slot {
             Stays => {
-                assert!(before.is_subset(&after), "warm = {warm}: the slot is another: {before:?} {after:?}")
+                assert!(before.is_subset(&after), "warm = {warm}: the slot is another: {before:?} {after:?}");
             }
             Goes => wait_until("another slot is there for that one", PATIENCE, || {
                 after = named(server.pid(), "dcgi-slot");
