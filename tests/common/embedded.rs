@@ -224,6 +224,16 @@ pub fn named(of: u32, name: &str) -> BTreeSet<u32> {
     descendants(of).into_iter().filter(|process| process.name == name).map(|process| process.pid).collect()
 }
 
+/// The slots of a server. An init in its first moments still has the name of the slot that made it, and is none.
+pub fn slots_of(server: &Server) -> BTreeSet<u32> {
+    let below = descendants(server.pid());
+    let zygotes: BTreeSet<_> =
+        below.iter().filter(|process| process.parent == server.pid()).map(|process| process.pid).collect();
+    let slots =
+        below.iter().filter(|process| process.name == "dcgi-slot" && zygotes.contains(&process.parent));
+    slots.map(|slot| slot.pid).collect()
+}
+
 /// Waits until nothing is below a server but its zygote.
 #[track_caller]
 pub fn wait_until_idle(server: &Server) {
