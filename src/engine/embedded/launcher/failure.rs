@@ -16,7 +16,6 @@ pub(super) enum Step {
     Template,
     Fork,
     SlotNamespaces,
-    SandboxNamespaces,
     Memory,
     Descriptors,
     Limit,
@@ -32,33 +31,27 @@ pub(super) enum Step {
     Execute,
 }
 
-impl Step {
-    fn from_number(number: u32) -> Option<Self> {
-        [
-            Self::OfSlot,
-            Self::OfSandbox,
-            Self::Template,
-            Self::Fork,
-            Self::SlotNamespaces,
-            Self::SandboxNamespaces,
-            Self::Memory,
-            Self::Descriptors,
-            Self::Limit,
-            Self::Bounding,
-            Self::Groups,
-            Self::User,
-            Self::Capabilities,
-            Self::NoNewPrivileges,
-            Self::Filter,
-            Self::Init,
-            Self::Message,
-            Self::WorkingDirectory,
-            Self::Execute,
-        ]
-        .into_iter()
-        .find(|step| *step as u32 == number)
-    }
-}
+/// What each is, for an operator. Those with steps of their own say it better, where their template is known.
+const STEPS: [(Step, &str); 18] = [
+    (Step::OfSlot, "making the container"),
+    (Step::OfSandbox, "making the container"),
+    (Step::Template, "reading what the container is to be"),
+    (Step::Fork, "forking"),
+    (Step::SlotNamespaces, "making namespaces"),
+    (Step::Memory, "mapping memory"),
+    (Step::Descriptors, "arranging descriptors"),
+    (Step::Limit, "setting resource limits"),
+    (Step::Bounding, "bounding the capabilities"),
+    (Step::Groups, "setting the groups"),
+    (Step::User, "setting the user"),
+    (Step::Capabilities, "dropping the capabilities"),
+    (Step::NoNewPrivileges, "giving up new privileges"),
+    (Step::Filter, "attaching the filter of system calls"),
+    (Step::Init, "running the init"),
+    (Step::Message, "receiving the request"),
+    (Step::WorkingDirectory, "entering the working directory"),
+    (Step::Execute, "executing the program"),
+];
 
 /// A step that failed, and what the kernel said.
 #[derive(Debug)]
@@ -75,30 +68,15 @@ impl Failure {
     /// Reads the numbers of a record.
     pub(super) fn from_numbers([step, index, errno]: [u32; 3], template: Option<&Template>) -> Self {
         let errno = errno as i32;
-        let step = Step::from_number(step);
+        let known = STEPS.into_iter().find(|(known, _)| *known as u32 == step);
+        let step = known.map(|(step, _)| step);
         let what = match (step, template) {
-            (Some(Step::OfSlot), Some(template)) => template.slot_steps.name(index).to_owned(),
-            (Some(Step::OfSandbox), Some(template)) => template.sandbox_steps.name(index).to_owned(),
-            (Some(Step::OfSlot | Step::OfSandbox), None) | (None, _) => "making the container".to_owned(),
-            (Some(Step::Template), _) => "reading what the container is to be".to_owned(),
-            (Some(Step::Fork), _) => "forking".to_owned(),
-            (Some(Step::SlotNamespaces | Step::SandboxNamespaces), _) => "making namespaces".to_owned(),
-            (Some(Step::Memory), _) => "mapping memory".to_owned(),
-            (Some(Step::Descriptors), _) => "arranging descriptors".to_owned(),
-            (Some(Step::Limit), _) => "setting resource limits".to_owned(),
-            (Some(Step::Bounding), _) => "bounding the capabilities".to_owned(),
-            (Some(Step::Groups), _) => "setting the groups".to_owned(),
-            (Some(Step::User), _) => "setting the user".to_owned(),
-            (Some(Step::Capabilities), _) => "dropping the capabilities".to_owned(),
-            (Some(Step::NoNewPrivileges), _) => "giving up new privileges".to_owned(),
-            (Some(Step::Filter), _) => "attaching the filter of system calls".to_owned(),
-            (Some(Step::Init), _) => "running the init".to_owned(),
-            (Some(Step::Message), _) => "receiving the request".to_owned(),
-            (Some(Step::WorkingDirectory), _) => "entering the working directory".to_owned(),
-            (Some(Step::Execute), _) => "executing the program".to_owned(),
+            (Some(Step::OfSlot), Some(template)) => template.slot_steps.name(index),
+            (Some(Step::OfSandbox), Some(template)) => template.sandbox_steps.name(index),
+            _ => known.map_or("making the container", |(_, what)| what),
         };
         Self {
-            what,
+            what: what.to_owned(),
             of_program: matches!(step, Some(Step::Execute | Step::WorkingDirectory)),
             is_exhaustion: matches!(
                 errno,
@@ -126,11 +104,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_step_reads_back() {
-        for number in Step::OfSlot as u32..=Step::Execute as u32 {
-            assert_eq!(Step::from_number(number).map(|step| step as u32), Some(number));
-        }
-        assert_eq!(Step::from_number(0), None);
+    fn every_step_has_words() {
+        let numbers: Vec<_> = STEPS.iter().map(|(step, _)| *step as u32).collect();
+        assert_eq!(numbers, (Step::OfSlot as u32..=Step::Execute as u32).collect::<Vec<_>>());
     }
 
     #[test]

@@ -387,20 +387,29 @@ pub(super) fn set_filter(program: &[u8]) -> Result<()> {
 /// Puts every signal at its default action and blocks none. `exec` would keep what is ignored, as Rust's runtime has
 /// it for SIGPIPE, and what is blocked.
 pub(super) fn reset_signals() {
+    for signal in 1..=64 {
+        set_action(signal, libc::SIG_DFL);
+    }
+    block_signals(0);
+}
+
+/// Ignores the end of children: the kernel reaps them.
+pub(super) fn ignore_children() {
+    set_action(libc::SIGCHLD, libc::SIG_IGN);
+}
+
+/// What a signal does: its default, or nothing. SIGKILL and SIGSTOP stay as they are.
+fn set_action(signal: i32, handler: libc::sighandler_t) {
     #[repr(C)]
     struct Action {
-        handler: usize,
+        handler: libc::sighandler_t,
         flags: usize,
         restorer: usize,
         mask: u64,
     }
-    let default = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
-    for signal in 1..=64 {
-        // SAFETY: the kernel reads one action, of the size that it knows, and writes no old one. SIGKILL and SIGSTOP
-        // are refused.
-        _ = unsafe { syscall!(SYS_rt_sigaction, signal, &raw const default, null_mut::<c_void>(), 8) };
-    }
-    block_signals(0);
+    let action = Action { handler, flags: 0, restorer: 0, mask: 0 };
+    // SAFETY: the kernel reads one action, of the size that it knows, and writes no old one.
+    _ = unsafe { syscall!(SYS_rt_sigaction, signal, &raw const action, null_mut::<c_void>(), 8) };
 }
 
 /// Blocks these signals and no others, a bit each, signal 1 the lowest.
@@ -415,20 +424,6 @@ pub(super) fn signal_fd(mask: u64) -> Result<Fd> {
     let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
     // SAFETY: the kernel reads one mask of 8 bytes.
     unsafe { syscall!(SYS_signalfd4, -1, &raw const mask, 8, flags) }.map(|fd| fd as Fd)
-}
-
-/// Ignores the end of children: the kernel reaps them.
-pub(super) fn ignore_children() {
-    #[repr(C)]
-    struct Action {
-        handler: usize,
-        flags: usize,
-        restorer: usize,
-        mask: u64,
-    }
-    let ignore = Action { handler: libc::SIG_IGN, flags: 0, restorer: 0, mask: 0 };
-    // SAFETY: the kernel reads one action, and writes no old one.
-    _ = unsafe { syscall!(SYS_rt_sigaction, libc::SIGCHLD, &raw const ignore, null_mut::<c_void>(), 8) };
 }
 
 /// Waits until one of the descriptors has what it is asked for. -1 is no descriptor.
