@@ -56,6 +56,7 @@
 //! - [`cgi`]: RFC 3875 as pure functions, request head → meta-variables and header block → response.
 //! - [`engine`]: the trait behind which programs run, and two of them, [`docker`](engine::docker) and
 //!   [`embedded`](engine::embedded).
+//! - [`agent`]: what runs inside a container that waits for its request, or serves many.
 //! - [`config`]: `dcgi.toml`, read into all of these.
 //!
 //! # What holds
@@ -69,6 +70,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod agent;
 pub mod cgi;
 pub mod config;
 pub mod connection;

@@ -7,6 +7,5 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let command = command::Command::parse();
-    command::run(command)
+    command::agent_if_called().unwrap_or_else(|| command::run(command::Command::parse()))
 }

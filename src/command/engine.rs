@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::bail;
+use dcgi::agent::Executable;
 use dcgi::config::{Config, EngineChoice};
+use dcgi::engine::Engine;
 use dcgi::engine::docker::{DockerEngine, Endpoint};
 use dcgi::engine::embedded::EmbeddedEngine;
 use dcgi::engine::embedded::store::Store;
-use dcgi::engine::{Engine, Warm};
 
 /// An engine, and what kind it is.
 pub(super) enum Connected {
@@ -27,8 +27,8 @@ impl Connected {
 
 /// Connects to the engine of a configuration, or makes it.
 pub(super) async fn connect(config: &Config) -> anyhow::Result<Connected> {
-    let connected = match config.engine {
-        EngineChoice::Docker => Connected::Docker(DockerEngine::connect_with_env().await?),
+    Ok(match config.engine {
+        EngineChoice::Docker => docker(DockerEngine::connect_with_env().await?),
         EngineChoice::Embedded => embedded().await?,
         EngineChoice::Auto => match DockerEngine::connect_with_env().await {
             // Nobody has named an engine, and none is there.
@@ -37,24 +37,17 @@ pub(super) async fn connect(config: &Config) -> anyhow::Result<Connected> {
                 tracing::info!("containers are of dcgi's own making: {why}");
                 embedded().await?
             }
-            answer => Connected::Docker(answer?),
+            answer => docker(answer?),
         },
-    };
-    if let Connected::Docker(_) = connected {
-        for route in &config.routes {
-            if matches!(route.program.warm, Warm::Fixed(1..)) {
-                bail!(
-                    "route `{}`: the docker engine keeps no containers ready (`warm`) in this version of dcgi; \
-                     engine = \"embedded\" does",
-                    route.name()
-                );
-            }
-        }
-    }
-    Ok(connected)
+    })
+}
+
+fn docker(engine: DockerEngine) -> Connected {
+    Connected::Docker(engine.with_agent(Executable::current()))
 }
 
 async fn embedded() -> anyhow::Result<Connected> {
     let store = Store::open(Store::default_root())?;
-    Ok(Connected::Embedded(EmbeddedEngine::new(store).await?))
+    let engine = EmbeddedEngine::new(store).await?;
+    Ok(Connected::Embedded(engine.with_agent(Executable::current())))
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod agent;
 mod check;
 mod demo;
 mod engine;
@@ -43,6 +44,8 @@ enum Subcommands {
     Image(image::Options),
     /// Serve a built-in site, made of this executable alone
     Demo(demo::Options),
+    /// Run a program for SCGI requests: what waits inside containers
+    Agent(agent::Options),
     /// A program of that site: what its containers run
     #[command(hide = true)]
     DemoPage(demo::page::Options),
@@ -62,6 +65,11 @@ impl ConfigFile {
     }
 }
 
+/// Runs an agent, where that is what the command line says: before everything else, for a container waits for it.
+pub(crate) fn agent_if_called() -> Option<ExitCode> {
+    agent::run_if_called()
+}
+
 /// Runs a command to its end: 0 when it did what it should, 1 when not. (clap exits with 2 where the command
 /// line itself is wrong.)
 pub(crate) fn run(command: Command) -> ExitCode {
@@ -71,6 +79,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
     }
     logging::start(&command.logging);
     let result = match command.subcommand {
+        Subcommands::Agent(options) => Ok(agent::run(options)),
         Subcommands::Check(options) => check::run(&options),
         Subcommands::Serve(options) => block_on(serve::run(options)),
         Subcommands::Run(options) => block_on(run::run(options)),

@@ -7,14 +7,14 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::engine::{Network, Program, PullPolicy, Warm};
+use crate::engine::{Isolation, Network, Program, PullPolicy, Warm};
 use crate::route::{Output, RequestBody, Route};
 
 use super::address;
 use super::capability::capability;
 use super::error::Problems;
 use super::mount;
-use super::section::{Elsewhere, LATER, Section};
+use super::section::{Elsewhere, Section};
 use super::value::{
     Reading, any_string, boolean, count, duration, integer, or_none, processors, size, string, word,
 };
@@ -35,6 +35,8 @@ struct Draft {
     raw: bool,
     content_type: Option<String>,
     pass_env: Vec<String>,
+    shared: bool,
+    replicas: u32,
 }
 
 /// Docker refuses to run anything in less.
@@ -107,7 +109,7 @@ fn name(table: &DeTable<'_>, number: usize) -> String {
 impl Draft {
     fn new() -> Self {
         let route = Route::new("", Program::new(""));
-        Self { route, raw: false, content_type: None, pass_env: Vec::new() }
+        Self { route, raw: false, content_type: None, pass_env: Vec::new(), shared: false, replicas: 1 }
     }
 
     /// Reads the keys that only a route has; gives its host and path, where both are in order.
@@ -136,7 +138,7 @@ impl Draft {
 
     /// Reads the keys that `[defaults]` and routes share.
     fn read(&mut self, section: &mut Section<'_>, base: &Path) {
-        let Self { route, raw, content_type, pass_env } = self;
+        let Self { route, raw, content_type, pass_env, shared, replicas } = self;
         let absolute = || string("an absolute path in the container", absolute_path);
         let any_bytes = || or_none(size(0, MOST_BYTES));
 
@@ -185,14 +187,11 @@ impl Draft {
             [("missing", PullPolicy::Missing), ("always", PullPolicy::Always), ("never", PullPolicy::Never)];
         section.set(&mut program.pull, "pull", word(&policies));
 
-        for key in ["scripts", "index", "static", "replicas"] {
+        for key in ["scripts", "index", "static"] {
             section.later(key);
         }
-        section.get("isolation", |value| match value.as_str() {
-            Some("fresh") => Ok(()),
-            Some("shared") => Err(LATER.to_owned()),
-            _ => Err("expected \"fresh\"".to_owned()),
-        });
+        section.set(shared, "isolation", word(&[("fresh", false), ("shared", true)]));
+        section.set(replicas, "replicas", count::<u32>(1));
         section.set(&mut self.route.program.warm, "warm", |value| match (value.as_str(), integer(value)) {
             (Some("auto"), _) => Ok(Warm::Auto),
             (_, Some(count @ 0..=MOST_WARM)) => Ok(Warm::Fixed(count as u32)),
@@ -203,7 +202,7 @@ impl Draft {
     /// The route, once what its keys say together makes sense.
     fn into_route(self, section: &Section<'_>, context: &Context<'_>) -> Route {
         self.check_mounts(section);
-        let Self { mut route, raw, content_type, pass_env } = self;
+        let Self { mut route, raw, content_type, pass_env, shared, replicas } = self;
         if raw {
             if section.has("request_body") && route.request_body == RequestBody::Spool {
                 section.complain("request_body", "a route with `output = \"raw\"` always streams");
@@ -212,6 +211,19 @@ impl Draft {
             route.output = Output::Raw { content_type };
         } else {
             section.complain("content_type", "only a route with `output = \"raw\"` has one");
+        }
+        if shared {
+            route.program.isolation = Isolation::Shared { replicas };
+            if matches!(route.program.warm, Warm::Fixed(1..)) {
+                section.complain("warm", "a route with `isolation = \"shared\"` has its containers anyway");
+            }
+            if !route.program.init {
+                // Where it stands; it may be among the defaults.
+                let key = if section.has("init") { "init" } else { "isolation" };
+                section.complain(key, "a route with `isolation = \"shared\"` has an agent as process 1");
+            }
+        } else {
+            section.complain("replicas", "only a route with `isolation = \"shared\"` has them");
         }
         for name in pass_env {
             if let Some(value) = (context.environment)(&name) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::engine::{Network, PullPolicy, Volume, Warm};
+use crate::engine::{Isolation, Network, PullPolicy, Volume, Warm};
 use crate::route::{Output, RequestBody};
 
 const ROUTE: &str = "[[route]]\npath = '/x'\nimage = 'i'\n";
@@ -208,9 +208,7 @@ fn keys_of_later_versions_are_refused_with_a_word() {
             format!("dcgi.toml:1:1: `{key}` is not supported by this version of dcgi; it comes later")
         );
     }
-    for (key, line) in
-        [("scripts", "scripts = './cgi-bin'"), ("index", "index = []"), ("replicas", "replicas = 2")]
-    {
+    for (key, line) in [("scripts", "scripts = './cgi-bin'"), ("index", "index = []")] {
         assert_eq!(
             error_with(line),
             format!(
@@ -234,15 +232,34 @@ fn values_of_later_versions_are_refused_with_a_word() {
         error_above("engine = 'swarm'"),
         "dcgi.toml:1:10: `engine` = 'swarm': not supported by this version of dcgi; it comes later"
     );
+}
+
+#[test]
+fn isolation_is_fresh_unless_containers_are_shared() {
+    assert_eq!(route_with("isolation = 'fresh'"), route(ROUTE));
+    let isolation = |lines: &str| route_with(lines).program.isolation;
+    assert_eq!(isolation("isolation = 'shared'"), Isolation::Shared { replicas: 1 });
+    assert_eq!(isolation("isolation = 'shared'\nreplicas = 3"), Isolation::Shared { replicas: 3 });
     assert_eq!(
-        error_with("isolation = 'shared'"),
-        "dcgi.toml:4:13: `isolation` = 'shared' in route `/x`: not supported by this version of dcgi; it comes later"
+        error_with("isolation = 'none'"),
+        "dcgi.toml:4:13: `isolation` = 'none' in route `/x`: expected \"fresh\" or \"shared\""
     );
 }
 
 #[test]
-fn fresh_isolation_is_what_there_is() {
-    assert_eq!(route_with("isolation = 'fresh'"), route(ROUTE));
+fn what_shared_containers_cannot_have_is_refused() {
+    assert_eq!(
+        error_with("isolation = 'shared'\nwarm = 2"),
+        "dcgi.toml:5:8: `warm` = 2 in route `/x`: a route with `isolation = \"shared\"` has its containers anyway"
+    );
+    assert_eq!(
+        error_with("isolation = 'shared'\ninit = false"),
+        "dcgi.toml:5:8: `init` = false in route `/x`: a route with `isolation = \"shared\"` has an agent as process 1"
+    );
+    assert_eq!(
+        error_with("replicas = 2"),
+        "dcgi.toml:4:12: `replicas` = 2 in route `/x`: only a route with `isolation = \"shared\"` has them"
+    );
 }
 
 #[test]

@@ -7,11 +7,14 @@
 //! The trait is small on purpose. An engine that makes containers itself and one that asks a scheduler for
 //! them differ in everything but these calls.
 
+mod agent;
+mod demand;
 mod error;
 mod images;
 mod instance;
 mod process;
 mod program;
+mod streams;
 
 pub mod docker;
 pub mod embedded;
@@ -25,7 +28,7 @@ use futures_util::future::BoxFuture;
 
 pub use error::{EngineError, EngineErrorKind};
 pub use process::{ExitStatus, Process, Reaper};
-pub use program::{Network, Program, PullPolicy, Volume, Warm};
+pub use program::{Isolation, Network, Program, PullPolicy, Volume, Warm};
 
 /// A place where programs run.
 ///

@@ -41,8 +41,10 @@ pub struct Program {
     pub cap_add: Vec<String>,
     /// When to pull the image.
     pub pull: PullPolicy,
-    /// How many containers are kept ready ahead of the requests.
+    /// How many containers are kept ready ahead of the requests. Of no meaning where they are shared.
     pub warm: Warm,
+    /// Whether requests share a container.
+    pub isolation: Isolation,
 }
 
 impl Program {
@@ -66,6 +68,7 @@ impl Program {
             cap_add: Vec::new(),
             pull: PullPolicy::Missing,
             warm: Warm::Auto,
+            isolation: Isolation::Fresh,
         }
     }
 }
@@ -96,11 +99,24 @@ impl Network {
     }
 }
 
+/// What requests to one program have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Nothing: each has a container of its own, thrown away after it.
+    #[default]
+    Fresh,
+    /// A container that stays, in which each has a process of its own: files in memory, other processes and limits are
+    /// everybody's.
+    Shared {
+        /// How many such containers take requests in turn.
+        replicas: u32,
+    },
+}
+
 /// How many containers wait for requests, one request each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Warm {
-    /// As many as the requests of the last seconds have needed; none where there were none. The docker engine keeps
-    /// none.
+    /// As many as the requests of the last seconds have needed; none where there were none.
     #[default]
     Auto,
     /// This many, always.

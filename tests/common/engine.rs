@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::docker::{self, PROBE};
-use super::processes::{descendants, variables_of};
+use super::processes::{descendants, name_of, variables_of};
 
 /// The user of servers that are not to be root: `nobody` of every system.
 const ORDINARY: u32 = 65534;
@@ -15,6 +15,8 @@ const ORDINARY: u32 = 65534;
 #[derive(Clone, Debug)]
 pub enum Under {
     Docker,
+    /// The same where requests go to containers that are there already: what is counted is the programs in them.
+    DockerAgents,
     /// With its images in this directory, as root or not.
     Embedded {
         store: PathBuf,
@@ -47,7 +49,7 @@ impl Under {
     /// The command that runs dcgi.
     pub fn command(&self) -> Command {
         match self {
-            Self::Docker => Command::new(env!("CARGO_BIN_EXE_dcgi")),
+            Self::Docker | Self::DockerAgents => Command::new(env!("CARGO_BIN_EXE_dcgi")),
             Self::Embedded { store, ordinary } => {
                 let mut command = match ordinary {
                     None => Command::new(env!("CARGO_BIN_EXE_dcgi")),
@@ -62,7 +64,7 @@ impl Under {
     /// The name of the probe's image.
     pub fn probe(&self) -> &'static str {
         match self {
-            Self::Docker => docker::probe_image(),
+            Self::Docker | Self::DockerAgents => docker::probe_image(),
             Self::Embedded { .. } => PROBE,
         }
     }
@@ -70,7 +72,8 @@ impl Under {
     /// How many containers a server has now, running or not.
     pub fn containers(&self, server: u32) -> usize {
         match self {
-            Self::Docker => listed(&[&format!("name=^/dcgi-{server}-")]),
+            Self::Docker => listed(&[&format!("name=^/dcgi-{server}-")]).len(),
+            Self::DockerAgents => programs(server, "REQUEST_ID="),
             Self::Embedded { .. } => sandboxes(server, "REQUEST_ID="),
         }
     }
@@ -79,8 +82,9 @@ impl Under {
     pub fn containers_of(&self, server: u32, route: &str) -> usize {
         match self {
             Self::Docker => {
-                listed(&[&format!("name=^/dcgi-{server}-"), &format!("label=dcgi.route={route}")])
+                listed(&[&format!("name=^/dcgi-{server}-"), &format!("label=dcgi.route={route}")]).len()
             }
+            Self::DockerAgents => programs(server, &format!("SCRIPT_NAME={route}\0")),
             Self::Embedded { .. } => sandboxes(server, &format!("SCRIPT_NAME={route}\0")),
         }
     }
@@ -89,15 +93,31 @@ impl Under {
     pub fn containers_for(&self, server: u32, request: &str) -> usize {
         match self {
             Self::Docker => docker::containers(&format!("dcgi.request={request}")),
+            Self::DockerAgents => programs(server, &format!("REQUEST_ID={request}\0")),
             Self::Embedded { .. } => sandboxes(server, &format!("REQUEST_ID={request}\0")),
         }
     }
 }
 
-fn listed(filters: &[&str]) -> usize {
-    let mut arguments = vec!["ps", "-aq"];
+fn listed(filters: &[&str]) -> Vec<String> {
+    let mut arguments = vec!["ps", "-aq", "--no-trunc"];
     arguments.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
-    docker::docker(&arguments).lines().count()
+    docker::docker(&arguments).lines().map(str::to_owned).collect()
+}
+
+/// How many programs a server's containers run that have this in their environment. An init of the engine's own, which
+/// has it too, is none.
+fn programs(server: u32, variable: &str) -> usize {
+    let containers = listed(&[&format!("name=^/dcgi-{server}-")]);
+    let is_inside = |pid: &u32| {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        containers.iter().any(|container| groups.contains(container))
+    };
+    let has = |pid: &u32| variables_of(*pid).contains(variable);
+    let is_program = |pid: &u32| name_of(*pid).is_some_and(|name| name != "docker-init");
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(has).filter(is_program).filter(is_inside).count()
 }
 
 /// In how many PID namespaces below a process somebody has this in his environment.

@@ -27,7 +27,6 @@ cases![
     the_root_file_system_refuses_writes,
     tmp_takes_writes,
     a_route_may_have_a_writable_root,
-    what_one_request_writes_the_next_does_not_find,
     without_a_network_there_is_only_the_loopback,
     no_capability_is_left,
     a_route_may_keep_a_capability,
@@ -212,6 +211,20 @@ fn tmp_takes_writes(server: &Server) {
 
 fn a_route_may_have_a_writable_root(server: &Server) {
     assert_eq!(text(server, "/writable?text&write=/new"), "/new: written\n");
+}
+
+/// Where each request has a container of its own.
+pub(crate) const CASES_OF_FRESH: &[crate::Case] =
+    &[("what_one_request_writes_the_next_does_not_find", what_one_request_writes_the_next_does_not_find)];
+
+/// Where requests share one.
+pub(crate) const CASES_OF_SHARED: &[crate::Case] =
+    &[("what_one_request_writes_the_next_finds", what_one_request_writes_the_next_finds)];
+
+fn what_one_request_writes_the_next_finds(server: &Server) {
+    assert_eq!(text(server, "/writable?text&write=/left&write=/tmp/left").matches("written").count(), 2);
+    let said = text(server, "/writable?text&file=/left&file=/tmp/left");
+    assert_eq!(said.matches("No such file").count(), 0, "{said}");
 }
 
 fn what_one_request_writes_the_next_does_not_find(server: &Server) {

@@ -31,19 +31,35 @@ struct Mode {
     name: &'static str,
     /// The engine, as the configuration names it.
     engine: &'static str,
-    /// How many containers wait for requests.
-    warm: &'static str,
+    /// How requests get their containers, as a route says it.
+    containers: &'static str,
     under: fn(&Path) -> Under,
 }
 
+const COLD: &str = "warm = 0";
+const SHARED: &str = "isolation = 'shared'";
+
 const MODES: &[Mode] = &[
-    Mode { name: "docker::fresh", engine: "docker", warm: "0", under: |_| Under::Docker },
-    Mode { name: "embedded::fresh::cold", engine: "embedded", warm: "0", under: Under::embedded },
-    Mode { name: "embedded::fresh::warm", engine: "embedded", warm: "2", under: Under::embedded },
+    Mode { name: "docker::fresh::cold", engine: "docker", containers: COLD, under: |_| Under::Docker },
+    Mode {
+        name: "docker::fresh::warm",
+        engine: "docker",
+        containers: "warm = 1",
+        under: |_| Under::DockerAgents,
+    },
+    Mode { name: "docker::shared", engine: "docker", containers: SHARED, under: |_| Under::DockerAgents },
+    Mode { name: "embedded::fresh::cold", engine: "embedded", containers: COLD, under: Under::embedded },
+    Mode {
+        name: "embedded::fresh::warm",
+        engine: "embedded",
+        containers: "warm = 2",
+        under: Under::embedded,
+    },
+    Mode { name: "embedded::shared", engine: "embedded", containers: SHARED, under: Under::embedded },
     Mode {
         name: "embedded::fresh::ordinary_user",
         engine: "embedded",
-        warm: "'auto'",
+        containers: "warm = 'auto'",
         under: Under::embedded_as_ordinary_user,
     },
 ];
@@ -81,7 +97,11 @@ fn main() {
             "docker" => failure::CASES_OF_DOCKER,
             _ => failure::CASES_OF_EMBEDDED,
         };
-        for (name, case) in cases.into_iter().flatten().chain(own) {
+        let isolation = match mode.containers {
+            SHARED => limits::CASES_OF_SHARED,
+            _ => limits::CASES_OF_FRESH,
+        };
+        for (name, case) in cases.into_iter().flatten().chain(own).chain(isolation) {
             let (server, folder) = (server.clone(), folder.clone());
             trials.push(Trial::test(format!("{}::{name}", mode.name), move || {
                 case(server.get_or_init(|| mode.serve(&folder)));
@@ -107,7 +127,9 @@ fn main() {
 
 impl Mode {
     fn serve(&self, folder: &Path) -> Server {
-        let routes = include_str!("routes.toml").replace("warm = 0", &format!("warm = {}", self.warm));
+        let routes = include_str!("routes.toml").replace(COLD, self.containers);
+        // A shared container has an agent as its process 1: what is about programs that are that themselves stays fresh.
+        let routes = routes.replace("init = false", "isolation = 'fresh'\ninit = false");
         let config = format!("engine = \"{}\"\n{routes}", self.engine);
         let folder = folder.join(self.name.replace("::", "-"));
         std::fs::create_dir(&folder).unwrap();

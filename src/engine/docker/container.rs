@@ -52,8 +52,7 @@ pub(super) async fn live(
     lease: Lease,
     ready: oneshot::Sender<Result<Process, EngineError>>,
 ) {
-    let _tended = Tended::new(&name);
-    let mut container = Container { engine, name };
+    let mut container = Container::new(engine, name);
     // Not raced with `ready`: a call that is given up may still take effect.
     if let Err(failure) = container.create(body).await {
         _ = ready.send(Err(failure.error));
@@ -64,12 +63,7 @@ pub(super) async fn live(
         return;
     }
     let gone = container.run(ready).await;
-    let mut removal = std::pin::pin!(container.remove());
-    // A container that will not go must not keep its route's place for ever.
-    if tokio::time::timeout(REAP_PATIENCE, &mut removal).await.is_err() {
-        drop(lease);
-        removal.await;
-    }
+    container.remove_holding(lease).await;
     drop(gone);
 }
 
@@ -98,19 +92,35 @@ pub(super) fn is_tended(name: &str) -> bool {
     TENDED.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
 }
 
-struct Container {
+/// A container in the making, or one that is there.
+pub(super) struct Container {
     engine: Arc<Shared>,
     /// What the engine knows it by: the name that we gave, then the id that it gave.
     name: String,
+    _tended: Tended,
 }
 
-struct CreateFailure {
-    error: EngineError,
-    outcome_unknown: bool,
+/// Why a container was not created.
+pub(super) struct CreateFailure {
+    pub(super) error: EngineError,
+    /// Whether it may appear all the same.
+    pub(super) outcome_unknown: bool,
 }
 
 impl Container {
-    async fn create(&mut self, body: ContainerCreateBody) -> Result<(), CreateFailure> {
+    pub(super) fn new(engine: Arc<Shared>, name: String) -> Self {
+        let tended = Tended::new(&name);
+        Self { engine, name, _tended: tended }
+    }
+
+    /// What the engine knows it by.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks the engine to make it. Where that fails and the outcome is unknown, see to
+    /// [`remove_if_it_appears`](Self::remove_if_it_appears).
+    pub(super) async fn create(&mut self, body: ContainerCreateBody) -> Result<(), CreateFailure> {
         let image = body.image.clone().unwrap_or_default();
         let options = || CreateContainerOptionsBuilder::default().name(&self.name).build();
         let mut result = self.engine.docker.create_container(Some(options()), body.clone()).await;
@@ -196,14 +206,36 @@ impl Container {
             Ok(attached) => attached,
             Err(error) => return Err(self.engine.failure(error, "attaching to a container").await),
         };
-        match docker.start_container(&self.name, None).await {
-            Ok(()) => Ok(attached),
+        self.start().await.map(|()| attached)
+    }
+
+    /// Starts it.
+    pub(super) async fn start(&self) -> Result<(), EngineError> {
+        match self.engine.docker.start_container(&self.name, None).await {
+            Ok(()) => Ok(()),
             Err(error) => Err(self.engine.failure(error, "starting a container").await),
         }
     }
 
+    /// Waits for the end of its first process, and says how that ended.
+    pub(super) async fn ended(&self) -> Result<ExitStatus, EngineError> {
+        let (sender, exit) = oneshot::channel();
+        wait(self.engine.clone(), self.name.clone(), CancellationToken::new(), sender).await;
+        exit.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Removes the container, and gives a lease back when that is done, or does not come about.
+    pub(super) async fn remove_holding(&self, lease: Lease) {
+        let mut removal = std::pin::pin!(self.remove());
+        // A container that will not go must not keep its route's place for ever.
+        if tokio::time::timeout(REAP_PATIENCE, &mut removal).await.is_err() {
+            drop(lease);
+            removal.await;
+        }
+    }
+
     /// Removes the container, however long that takes.
-    async fn remove(&self) {
+    pub(super) async fn remove(&self) {
         let (mut pause, longest) = REMOVE_BACKOFF;
         let mut complained = false;
         while let Err(error) = self.engine.remove_container(&self.name).await {
@@ -222,7 +254,7 @@ impl Container {
 
     /// Removes a container whose creation was asked for and never confirmed. It may appear late, as an engine
     /// that was killed comes back and finishes or forgets.
-    async fn remove_if_it_appears(&self) {
+    pub(super) async fn remove_if_it_appears(&self) {
         let deadline = tokio::time::Instant::now() + DOUBT;
         while tokio::time::Instant::now() < deadline {
             match self.engine.docker.inspect_container(&self.name, None).await {
@@ -340,7 +372,7 @@ async fn status(engine: &Shared, name: &str, code: i64) -> ExitStatus {
 
 /// Whether the memory limit was reached. The engine learns of that apart from the exit, and on a busy machine after
 /// it: then the container's state never says so, and only the engine's events do.
-async fn was_out_of_memory(engine: &Shared, name: &str) -> bool {
+pub(super) async fn was_out_of_memory(engine: &Shared, name: &str) -> bool {
     let state = engine.docker.inspect_container(name, None).await.ok().and_then(|container| container.state);
     if state.and_then(|state| state.oom_killed).unwrap_or(false) {
         return true;

@@ -5,6 +5,7 @@
 //! `~/.docker`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -42,6 +43,19 @@ impl Endpoint {
     pub fn is_default() -> bool {
         Self::from_env().is_ok_and(|endpoint| endpoint == Self::Unix(DEFAULT_SOCKET.into()))
             && std::env::var_os("DOCKER_HOST").is_none_or(|host| host.is_empty())
+    }
+
+    /// Whether the engine there is likely to see this machine's files.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(address) | Self::Tls(address, _) => {
+                let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            }
+            Self::Ssh(..) => false,
+        }
     }
 
     /// The same from any variables.

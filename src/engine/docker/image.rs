@@ -16,23 +16,32 @@ use crate::engine::{EngineError, EngineErrorKind, ImageConfig, PullPolicy};
 /// How often a pull tells of its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-impl Source for Shared {
-    type Found = ImageConfig;
+/// An image that the engine has.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    /// Its id, which its name may not stand for any more.
+    pub(super) id: String,
+    pub(super) config: ImageConfig,
+}
 
-    fn look_up<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<ImageConfig>, EngineError>> {
+impl Source for Shared {
+    type Found = Found;
+
+    fn look_up<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<Found>, EngineError>> {
         async move {
-            let found = match self.docker.inspect_image(image).await {
-                Ok(found) => found.config.unwrap_or_default(),
+            let (id, found) = match self.docker.inspect_image(image).await {
+                Ok(found) => (found.id.unwrap_or_default(), found.config.unwrap_or_default()),
                 Err(error) if api::has_status(&error, 404) => return Ok(None),
                 Err(error) => return Err(self.failure(error, format!("looking up image `{image}`")).await),
             };
-            Ok(Some(ImageConfig {
+            let config = ImageConfig {
                 entrypoint: found.entrypoint.unwrap_or_default(),
                 command: found.cmd.unwrap_or_default(),
                 working_dir: found.working_dir.unwrap_or_default(),
                 env: found.env.unwrap_or_default(),
                 user: found.user.unwrap_or_default(),
-            }))
+            };
+            Ok(Some(Found { id, config }))
         }
         .boxed()
     }

@@ -140,7 +140,9 @@ fn quoted(value: &str) -> String {
 }
 
 /// What a blocking reader gives, piece by piece.
-fn pieces(mut source: impl Read + Send + 'static) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+pub(super) fn pieces(
+    mut source: impl Read + Send + 'static,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(CHUNKS);
     tokio::task::spawn_blocking(move || {
         loop {

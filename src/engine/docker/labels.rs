@@ -10,3 +10,5 @@ pub(super) const ROUTE: &str = "dcgi.route";
 pub(super) const REQUEST: &str = "dcgi.request";
 /// The label that says when the container's request must have ended, in seconds since 1970.
 pub(super) const EXPIRES: &str = "dcgi.expires";
+/// The label of a volume that holds the agent: of which version.
+pub(super) const AGENT: &str = "dcgi.agent";

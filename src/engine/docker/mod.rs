@@ -14,6 +14,7 @@
 //! Variables travel as JSON, so bytes that are no UTF-8 reach the program as U+FFFD. The exit status is one
 //! number, where a signal N looks like an exit with 128+N; such a code counts as the signal.
 
+mod agent;
 mod api;
 mod container;
 mod endpoint;
@@ -23,8 +24,10 @@ mod labels;
 mod options;
 mod orphans;
 mod transport;
+mod warm;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -34,14 +37,24 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use super::agent::{Home, Key, Places, Resident, Residents, RuntimeDir};
 use super::images::Images;
 use super::instance::Instance;
-use super::{Engine, EngineError, ImageConfig, Invocation, Process, Program};
+use super::{
+    Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Lease, Process, Program,
+};
+use crate::agent::Executable;
+use agent::{Agents, Inhabited, Purpose};
 use api::ErrorContext;
 pub use endpoint::Endpoint;
+use image::Found;
+use warm::Pool;
 
 /// How often containers of dead instances are looked for after the first time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often what waits is looked at.
+const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A client of the engine at an endpoint, which nobody has spoken to yet.
 pub(super) fn client(endpoint: &Endpoint) -> Result<Docker, EngineError> {
@@ -52,6 +65,18 @@ pub(super) fn client(endpoint: &Endpoint) -> Result<Docker, EngineError> {
 #[derive(Clone, Debug)]
 pub struct DockerEngine {
     shared: Arc<Shared>,
+    /// The last one lets go of what waits and what is shared.
+    _standing: Arc<Standing>,
+}
+
+/// Containers that are not for one request stand as long as this does.
+#[derive(Debug)]
+struct Standing(Arc<Shared>);
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.0.clear_standing();
+    }
 }
 
 /// What the engine's tasks hold together.
@@ -64,7 +89,13 @@ struct Shared {
     /// Who we are, on every container's label.
     instance: Instance,
     /// What images say, remembered for a short while.
-    images: Images<ImageConfig>,
+    images: Images<Found>,
+    /// What agents need, or why there are none.
+    agents: OnceLock<Result<Agents, String>>,
+    /// Containers that wait, by route.
+    pools: Mutex<HashMap<Arc<str>, Arc<Pool>>>,
+    /// Containers that are shared, by route.
+    places: Places,
     /// One task a container, from before its creation until after its removal. `drained` waits on these.
     containers: TaskTracker,
 }
@@ -82,7 +113,7 @@ impl DockerEngine {
     /// Connects to the engine at an endpoint.
     ///
     /// # Errors
-    /// [`Unreachable`](super::EngineErrorKind::Unreachable) where no engine answers there.
+    /// [`Unreachable`](EngineErrorKind::Unreachable) where no engine answers there.
     pub async fn connect(endpoint: Endpoint) -> Result<Self, EngineError> {
         let docker = transport::client(&endpoint)?;
         let version = docker
@@ -100,11 +131,33 @@ impl DockerEngine {
             endpoint,
             instance: Instance::current(),
             images: Images::default(),
+            agents: OnceLock::new(),
+            pools: Mutex::default(),
+            places: Places::default(),
             containers: TaskTracker::new(),
         });
         orphans::sweep(&shared).await?;
         tokio::spawn(orphans::sweep_regularly(Arc::downgrade(&shared), SWEEP_INTERVAL));
-        Ok(Self { shared })
+        tokio::spawn(tidy_regularly(Arc::downgrade(&shared)));
+        Ok(Self { _standing: Arc::new(Standing(shared.clone())), shared })
+    }
+
+    /// Lets containers wait for requests ([`Warm`](super::Warm)), and be shared
+    /// ([`Isolation::Shared`]): both have an agent in them, which is this executable.
+    ///
+    /// The engine gets a copy of it in a volume, `dcgi-agent-VERSION-DIGEST`, which stays for the next time. Agents dial in
+    /// over unix sockets below `DCGI_RUNTIME_DIR`, by default `/run/dcgi` for root: the engine has to be on this machine.
+    /// What stands in the way is said when it is needed: a program that would only be faster runs without.
+    pub fn with_agent(self, executable: Executable) -> Self {
+        let agents = match self.shared.endpoint.is_local() {
+            true => RuntimeDir::new(&self.shared.instance)
+                .map(|runtime_dir| Agents::new(runtime_dir, executable))
+                .map_err(|error| error.to_string()),
+            false => Err(format!("no agent could dial in from {}", self.shared.endpoint)),
+        };
+        // Who calls it twice has the first.
+        _ = self.shared.agents.set(agents);
+        self
     }
 }
 
@@ -114,7 +167,28 @@ impl Engine for DockerEngine {
     }
 
     fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>> {
-        self.shared.images.get(&self.shared, &program.image, program.pull).boxed()
+        let image = self.shared.images.get(&self.shared, &program.image, program.pull);
+        async move { Ok(image.await?.config) }.boxed()
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        program: &'a Program,
+        route: &'a Arc<str>,
+    ) -> BoxFuture<'a, Result<(), EngineError>> {
+        async move {
+            let image = self.shared.images.get(&self.shared, &program.image, program.pull).await?;
+            match program.isolation {
+                Isolation::Shared { .. } => _ = self.shared.residents(program, image, route)?,
+                Isolation::Fresh => {
+                    if let Some(pool) = self.shared.pool(program, image, route) {
+                        pool.refill(&self.shared);
+                    }
+                }
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn start<'a>(
@@ -123,16 +197,27 @@ impl Engine for DockerEngine {
         invocation: Invocation,
     ) -> BoxFuture<'a, Result<Process, EngineError>> {
         async move {
-            let image = self.image(program).await?;
+            let image = self.shared.images.get(&self.shared, &program.image, program.pull).await?;
+            if let Isolation::Shared { .. } = program.isolation {
+                return self.shared.residents(program, image, &invocation.route)?.begin(invocation).await;
+            }
+            let mut turn = None;
+            if let Some(pool) = self.shared.pool(program, image.clone(), &invocation.route) {
+                let turn = turn.insert(Arc::new(pool.turn(&self.shared)));
+                if let Some(process) = pool.begin(&self.shared, &invocation, turn).await? {
+                    return Ok(process);
+                }
+            }
             let name = self.shared.instance.container_name(&invocation.request_id);
-            let body = options::create_body(program, &image, &invocation, &self.shared.instance);
+            let body = options::create_body(program, &image.config, &invocation, &self.shared.instance);
+            let lease = Lease::new((turn, invocation.lease));
             let (ready, started) = oneshot::channel();
-            let life = container::live(self.shared.clone(), name, body, invocation.lease, ready);
+            let life = container::live(self.shared.clone(), name, body, lease, ready);
             self.shared.containers.spawn(life);
             let result = started.await.unwrap_or_else(|_| {
-                Err(EngineError::new(super::EngineErrorKind::Unreachable, "the runtime is shutting down"))
+                Err(EngineError::new(EngineErrorKind::Unreachable, "the runtime is shutting down"))
             });
-            if result.as_ref().is_err_and(|e| e.kind() == super::EngineErrorKind::ImageMissing) {
+            if result.as_ref().is_err_and(|e| e.kind() == EngineErrorKind::ImageMissing) {
                 // Removed since it was looked up: the next request asks, or pulls, again.
                 self.shared.images.forget(&program.image);
             }
@@ -143,12 +228,13 @@ impl Engine for DockerEngine {
 
     fn describe(&self, program: &Program, invocation: &Invocation) -> serde_json::Value {
         let image = self.shared.images.recent(&program.image).unwrap_or_default();
-        let body = options::create_body(program, &image, invocation, &self.shared.instance);
+        let body = options::create_body(program, &image.config, invocation, &self.shared.instance);
         serde_json::to_value(body).expect("a create request is plain JSON")
     }
 
     fn drained(&self) -> BoxFuture<'_, ()> {
         async move {
+            self.shared.clear_standing();
             self.shared.containers.close();
             self.shared.containers.wait().await;
             self.shared.containers.reopen();
@@ -158,6 +244,76 @@ impl Engine for DockerEngine {
 }
 
 impl Shared {
+    /// What agents need.
+    fn agents(&self) -> Result<&Agents, EngineError> {
+        let refused = |why: String| {
+            EngineError::new(EngineErrorKind::Refused, "no container can be kept here").because(why)
+        };
+        match self.agents.get() {
+            Some(agents) => agents.as_ref().map_err(|why| refused(why.clone())),
+            None => Err(refused("no executable was named that is an agent".to_owned())),
+        }
+    }
+
+    fn pools(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pool of a route, made where there is none, or the image is another by now. `None`: the route has none.
+    fn pool(self: &Arc<Self>, program: &Program, image: Found, route: &Arc<str>) -> Option<Arc<Pool>> {
+        if !Pool::is_of_use(program) || self.agents().is_err() {
+            return None;
+        }
+        let mut pools = self.pools();
+        if let Some(pool) = pools.get(route)
+            && pool.image.id == image.id
+            && pool.program == *program
+        {
+            return Some(pool.clone());
+        }
+        let pool = Arc::new(Pool::new(program.clone(), image, route.clone()));
+        let before = pools.insert(route.clone(), pool.clone());
+        drop(pools);
+        if let Some(before) = before {
+            before.close();
+        }
+        Some(pool)
+    }
+
+    /// The shared containers of a route.
+    fn residents(
+        self: &Arc<Self>,
+        program: &Program,
+        image: Found,
+        route: &Arc<str>,
+    ) -> Result<Arc<Residents>, EngineError> {
+        self.agents()?;
+        let Isolation::Shared { replicas } = program.isolation else {
+            return Err(EngineError::new(EngineErrorKind::Refused, "the route's containers are not shared"));
+        };
+        let key = Key { program: program.clone(), image: image.id.clone() };
+        let command = image.config.command_line(program);
+        Ok(self.places.get(route, key, |_| {
+            let home = Rented {
+                engine: Arc::downgrade(self),
+                program: program.clone(),
+                image,
+                route: route.clone(),
+            };
+            let home: Arc<dyn Home> = Arc::new(home);
+            Residents::new(&home, replicas, &command, &self.containers)
+        }))
+    }
+
+    /// Lets go of all that wait, and of all that are shared once nothing runs in them.
+    fn clear_standing(&self) {
+        let pools: Vec<_> = self.pools().drain().map(|(_, pool)| pool).collect();
+        for pool in pools {
+            pool.close();
+        }
+        self.places.clear();
+    }
+
     /// Removes a container, running or not, with its anonymous volumes. Gone already is as good.
     async fn remove_container(&self, container: &str) -> Result<(), bollard::errors::Error> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
@@ -176,5 +332,42 @@ impl Shared {
             tokio::time::timeout(Duration::from_secs(2), self.docker.ping()).await.is_ok_and(|r| r.is_ok())
         };
         if doubtful && !alive.await { context.unreachable(&error) } else { context.error(error) }
+    }
+}
+
+async fn tidy_regularly(engine: Weak<Shared>) {
+    let mut interval = tokio::time::interval(TIDY_INTERVAL);
+    loop {
+        interval.tick().await;
+        let Some(engine) = engine.upgrade() else { return };
+        let pools: Vec<_> = engine.pools().values().cloned().collect();
+        for pool in pools {
+            pool.tidy(&engine);
+        }
+    }
+}
+
+/// Shared containers on a Docker engine.
+#[derive(Debug)]
+struct Rented {
+    engine: Weak<Shared>,
+    program: Program,
+    image: Found,
+    route: Arc<str>,
+}
+
+impl Home for Rented {
+    fn settle(self: Arc<Self>) -> BoxFuture<'static, Result<Resident, EngineError>> {
+        async move {
+            let gone = || EngineError::new(EngineErrorKind::Unreachable, "the engine is not in use any more");
+            let engine = self.engine.upgrade().ok_or_else(gone)?;
+            let config = &self.image.config;
+            let inhabited =
+                agent::inhabit(&engine, &self.program, config, &self.route, Purpose::Listen).await?;
+            let Inhabited { connection, owner, name, mut removal } = inhabited;
+            let gone = removal.gone().boxed();
+            Ok(Resident { master: connection, owner, name, removal: Box::new(removal), gone })
+        }
+        .boxed()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType};
@@ -44,6 +45,33 @@ pub(super) fn create_body(
         stdin_once: Some(true),
         tty: Some(false),
         host_config: Some(host_config(program)),
+        ..Default::default()
+    }
+}
+
+/// The create request of a container that is not for one request: without what is to run in it.
+pub(super) fn standing_body(program: &Program, route: &Arc<str>, owner: &Instance) -> ContainerCreateBody {
+    let own = program.env.iter().map(|(name, value)| format!("{name}={value}"));
+    let labels =
+        [(labels::INSTANCE.to_owned(), owner.label()), (labels::ROUTE.to_owned(), route.to_string())];
+    ContainerCreateBody {
+        image: Some(program.image.clone()),
+        working_dir: program.working_dir.clone(),
+        user: program.user.clone(),
+        env: Some(own.collect()),
+        labels: Some(labels.into()),
+        host_config: Some(host_config(program)),
+        ..Default::default()
+    }
+}
+
+/// The create request of a container that is never started: to put something into what is mounted there.
+pub(super) fn filling_body(image: &str, mount: Mount, owner: &Instance) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec!["/".to_owned()]),
+        labels: Some([(labels::INSTANCE.to_owned(), owner.label())].into()),
+        host_config: Some(HostConfig { mounts: Some(vec![mount]), ..Default::default() }),
         ..Default::default()
     }
 }

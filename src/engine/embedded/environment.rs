@@ -1,6 +1,7 @@
 //! A program's beginning: its command line, where it is looked for, and its environment.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use super::launcher::Run;
@@ -10,29 +11,14 @@ use crate::engine::Invocation;
 /// Where programs are looked for where nobody says: as under Docker.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where an agent's executable is when a sandbox executes it: it comes as standard output.
+const AGENT: &str = "/proc/self/fd/1";
+
 impl Pool {
     /// The message that has a sandbox run the program for a request.
-    ///
-    /// As under Docker, the image's variables come first, then the program's, then the invocation's; and each
-    /// container has `PATH`, `HOSTNAME` and `HOME`.
     pub(super) fn run(&self, invocation: &Invocation, host_name: &[u8]) -> Run {
         let config = self.image.config();
-        let computed: HashSet<&str> = invocation.env.iter().map(|(name, _)| name.as_str()).collect();
-        let mut variables: Vec<(&[u8], &[u8])> = Vec::with_capacity(invocation.env.len() + 8);
-        let image = config.env.iter().filter_map(|entry| entry.split_once('='));
-        let own = self.program.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in image.filter(|(name, _)| !self.program.env.contains_key(*name)).chain(own) {
-            if !computed.contains(name) {
-                variables.push((name.as_bytes(), value.as_bytes()));
-            }
-        }
-        variables.extend(invocation.env.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        let home = self.plan.user.home.as_bytes();
-        for (name, value) in [("PATH", PATH.as_bytes()), ("HOSTNAME", host_name), ("HOME", home)] {
-            if !variables.iter().any(|(known, _)| *known == name.as_bytes()) {
-                variables.push((name.as_bytes(), value));
-            }
-        }
+        let variables = self.variables(&invocation.env, host_name);
         let command_line = config.command_line(&self.program);
         let path =
             variables.iter().find(|(name, _)| *name == b"PATH").map_or(b"".as_slice(), |(_, path)| path);
@@ -40,15 +26,59 @@ impl Pool {
             Some(program) => candidates(program, path),
             None => Vec::new(),
         };
-        let directory = invocation.working_dir.as_ref().unwrap_or(&config.working_dir);
-        let directory = if directory.is_empty() { "/" } else { directory };
+        let directory = invocation.working_dir.as_deref().unwrap_or(&config.working_dir);
         Run::new(
-            directory.as_bytes(),
+            directory_or_root(directory).as_bytes(),
             candidates,
             command_line.iter().chain(&invocation.args).map(String::as_bytes),
             variables,
         )
     }
+
+    /// The message that has a sandbox run an agent, which runs the program for many requests. Its standard input is the
+    /// connection over which they come, its standard output the executable.
+    pub(super) fn run_agent(&self, host_name: &[u8]) -> Run {
+        let config = self.image.config();
+        let directory = self.program.working_dir.as_deref().unwrap_or(&config.working_dir);
+        let agent = ["dcgi", "agent", "listen", "--connected", "--"].map(str::as_bytes);
+        let command_line = config.command_line(&self.program);
+        Run::new(
+            directory_or_root(directory).as_bytes(),
+            [AGENT.as_bytes().to_vec()],
+            agent.into_iter().chain(command_line.iter().map(String::as_bytes)),
+            self.variables(&[], host_name),
+        )
+    }
+
+    /// As under Docker, the image's variables come first, then the program's, then those that are computed; and each
+    /// container has `PATH`, `HOSTNAME` and `HOME`.
+    fn variables<'a>(
+        &'a self,
+        computed: &'a [(String, OsString)],
+        host_name: &'a [u8],
+    ) -> Vec<(&'a [u8], &'a [u8])> {
+        let names: HashSet<&str> = computed.iter().map(|(name, _)| name.as_str()).collect();
+        let mut variables: Vec<(&[u8], &[u8])> = Vec::with_capacity(computed.len() + 8);
+        let image = self.image.config().env.iter().filter_map(|entry| entry.split_once('='));
+        let own = self.program.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in image.filter(|(name, _)| !self.program.env.contains_key(*name)).chain(own) {
+            if !names.contains(name) {
+                variables.push((name.as_bytes(), value.as_bytes()));
+            }
+        }
+        variables.extend(computed.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let home = self.plan.user.home.as_bytes();
+        for (name, value) in [("PATH", PATH.as_bytes()), ("HOSTNAME", host_name), ("HOME", home)] {
+            if !variables.iter().any(|(known, _)| *known == name.as_bytes()) {
+                variables.push((name.as_bytes(), value));
+            }
+        }
+        variables
+    }
+}
+
+fn directory_or_root(directory: &str) -> &str {
+    if directory.is_empty() { "/" } else { directory }
 }
 
 /// Where a program may be: at its path, or in one of the directories of `PATH`, as execvp(3) looks.

@@ -10,6 +10,7 @@
 //! - `launcher`: processes that make containers; the only `unsafe` code
 //! - `pool`: a route's slots and waiting sandboxes
 //! - `process`, `environment`: one request's use of one
+//! - `shared`: sandboxes that stay, for many requests
 //!
 //! # Security
 //! Inside, a program has at most what Docker's defaults give: see `docs/security.md`, where each line names its test.
@@ -24,6 +25,7 @@ mod pool;
 mod process;
 mod rootfs;
 mod seccomp;
+mod shared;
 pub mod store;
 mod user;
 mod volume;
@@ -32,7 +34,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -40,13 +42,18 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use super::agent::{Home, Key, Places, Residents};
 use super::images::{Images, Source};
 use super::instance::Instance;
-use super::{Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Process, Program, PullPolicy};
+use super::{
+    Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Process, Program, PullPolicy,
+};
+use crate::agent::Executable;
 use cgroup::Cgroups;
 use host::Host;
 use launcher::{Sealed, Zygote};
 use pool::Pool;
+use shared::{Agent, Lodging};
 use store::{Image, Store};
 
 /// How often pools are looked at for what nobody needs.
@@ -56,6 +63,18 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct EmbeddedEngine {
     shared: Arc<Shared>,
+    /// The last one lets go of what is shared.
+    _standing: Arc<Standing>,
+}
+
+/// Shared containers stand as long as this does.
+#[derive(Debug)]
+struct Standing(Arc<Shared>);
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.0.places.clear();
+    }
 }
 
 /// What the engine's tasks hold together.
@@ -70,6 +89,10 @@ struct Shared {
     images: Images<Image>,
     /// A pool a route.
     pools: Mutex<HashMap<Arc<str>, Arc<Pool>>>,
+    /// Shared containers, by route.
+    places: Places,
+    /// What runs in those.
+    agent: OnceLock<Agent>,
     /// A lock a route, held while its pool is made, so that many requests make one.
     planning: Mutex<HashMap<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
     /// One task a request that runs, a slot that is made, a cgroup that is removed. `drained` waits on these.
@@ -102,16 +125,25 @@ impl EmbeddedEngine {
             zygote: Mutex::new(Arc::new(zygote)),
             images: Images::default(),
             pools: Mutex::default(),
+            places: Places::default(),
+            agent: OnceLock::new(),
             planning: Mutex::default(),
             tasks,
         });
-        let engine = Self { shared };
+        let engine = Self { _standing: Arc::new(Standing(shared.clone())), shared };
         let shortcomings = engine.shared.cgroups.shortcomings().into_iter();
         for shortcoming in shortcomings.chain(engine.shared.host.shortcomings()) {
             tracing::warn!("{shortcoming}");
         }
         tokio::spawn(tidy_regularly(Arc::downgrade(&engine.shared)));
         Ok(engine)
+    }
+
+    /// Lets containers be shared ([`Isolation::Shared`]): in each is an agent, which is this executable. Who calls this
+    /// twice has the first.
+    pub fn with_agent(self, executable: Executable) -> Self {
+        _ = self.shared.agent.set(Agent::new(executable));
+        self
     }
 
     /// Where its images are.
@@ -146,6 +178,9 @@ impl Engine for EmbeddedEngine {
         route: &'a Arc<str>,
     ) -> BoxFuture<'a, Result<(), EngineError>> {
         async move {
+            if let Isolation::Shared { replicas } = program.isolation {
+                return self.shared.residents(program, route, replicas).await.map(drop);
+            }
             let pool = self.shared.pool(program, route).await?;
             pool.refill(&self.shared);
             Ok(())
@@ -159,6 +194,10 @@ impl Engine for EmbeddedEngine {
         invocation: Invocation,
     ) -> BoxFuture<'a, Result<Process, EngineError>> {
         async move {
+            if let Isolation::Shared { replicas } = program.isolation {
+                let residents = self.shared.residents(program, &invocation.route, replicas).await?;
+                return residents.begin(invocation).await;
+            }
             let pool = self.shared.pool(program, &invocation.route).await?;
             let (ready, started) = oneshot::channel();
             self.shared.tasks.spawn(process::live(self.shared.clone(), pool, invocation, ready));
@@ -188,6 +227,7 @@ impl Engine for EmbeddedEngine {
             for pool in pools {
                 pool.close();
             }
+            self.shared.places.clear();
             self.shared.tasks.close();
             self.shared.tasks.wait().await;
             self.shared.tasks.reopen();
@@ -216,20 +256,46 @@ impl Shared {
         if let Some(pool) = self.pools().get(route).filter(fitting) {
             return Ok(pool.clone());
         }
-        // Volumes may be large, and on file systems that do not answer.
-        let (shared, program, image) = (self.clone(), program.clone(), image.clone());
-        let planned = tokio::task::spawn_blocking(move || {
-            shared.host.make_volumes(&program, &image)?;
-            let plan = plan::plan(&program, &image, &shared.host)?;
-            Pool::new(program, image, plan).map_err(|error| pool::exhausted("preparing containers", error))
-        });
-        let pool = planned.await.map_err(|error| pool::exhausted("preparing containers", error))??;
+        let pool = self.plan(program.clone(), image.clone()).await?;
         let pool = Arc::new(pool);
         let before = self.pools().insert(route.clone(), pool.clone());
         if let Some(before) = before {
             before.close();
         }
         Ok(pool)
+    }
+
+    /// A pool of a program's containers.
+    ///
+    /// # Errors
+    /// Where the program cannot be run here.
+    pub(super) async fn plan(self: &Arc<Self>, program: Program, image: Image) -> Result<Pool, EngineError> {
+        // Volumes may be large, and on file systems that do not answer.
+        let shared = self.clone();
+        let planned = tokio::task::spawn_blocking(move || {
+            shared.host.make_volumes(&program, &image)?;
+            let plan = plan::plan(&program, &image, &shared.host)?;
+            Pool::new(program, image, plan).map_err(|error| pool::exhausted("preparing containers", error))
+        });
+        planned.await.map_err(|error| pool::exhausted("preparing containers", error))?
+    }
+
+    /// The shared containers of a route.
+    async fn residents(
+        self: &Arc<Self>,
+        program: &Program,
+        route: &Arc<str>,
+        replicas: u32,
+    ) -> Result<Arc<Residents>, EngineError> {
+        let image = self.images.get(self, &program.image, program.pull).await?;
+        let key = Key { program: program.clone(), image: image.id().to_string() };
+        let command = image.config().command_line(program);
+        Ok(self.places.get(route, key, |_| {
+            let engine = Arc::downgrade(self);
+            let home = Lodging { engine, program: program.clone(), image, route: route.clone() };
+            let home: Arc<dyn Home> = Arc::new(home);
+            Residents::new(&home, replicas, &command, &self.tasks)
+        }))
     }
 
     /// Asks the zygote for a slot; a new zygote, where it has gone.

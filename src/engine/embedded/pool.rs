@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -18,16 +18,11 @@ use super::cgroup::Group;
 use super::launcher::{self, MESSAGE, Message, Sealed, Template};
 use super::plan::Plan;
 use super::store::Image;
-use crate::engine::{EngineError, EngineErrorKind, Program, Warm};
+use crate::engine::demand::{Bounds, Demand};
+use crate::engine::{EngineError, EngineErrorKind, Program};
 
-/// How many sandboxes wait at most where nobody has said how many.
-const MOST_BY_ITSELF: usize = 8;
-
-/// How long a peak counts, at least; at most twice as long.
-const SPAN: Duration = Duration::from_secs(5);
-
-/// How long a route that nobody asks for keeps what it has ready.
-const KEPT_FOR: Duration = Duration::from_secs(10);
+/// How far `warm = "auto"` goes here: a sandbox is three processes that share their memory, and made in a millisecond.
+const BOUNDS: Bounds = Bounds { most: 8, kept_for: Duration::from_secs(10) };
 
 /// What one program's containers are made from and of.
 #[derive(Debug)]
@@ -48,12 +43,7 @@ struct State {
     waiting: VecDeque<Sandbox>,
     /// How many slots are being made for sandboxes that shall wait.
     coming: usize,
-    /// How many sandboxes have a request.
-    running: usize,
-    /// The most that had one at once, in this [`SPAN`] and in the one before.
-    peaks: (usize, usize),
-    span_began: Instant,
-    last_used: Instant,
+    demand: Demand,
     /// Whether the route has another pool by now, or the engine is being cleared.
     closed: bool,
 }
@@ -82,10 +72,7 @@ impl Pool {
             at_rest: Vec::new(),
             waiting: VecDeque::new(),
             coming: 0,
-            running: 0,
-            peaks: (0, 0),
-            span_began: Instant::now(),
-            last_used: Instant::now(),
+            demand: Demand::new(),
             closed: false,
         };
         Ok(Self { program, image, plan, sealed, state: Mutex::new(state) })
@@ -124,17 +111,14 @@ impl Pool {
     }
 
     fn taken(&self, sandbox: Sandbox) -> Sandbox {
-        let mut state = self.state();
-        state.running += 1;
-        state.peaks.0 = state.peaks.0.max(state.running);
-        state.last_used = Instant::now();
+        self.state().demand.begun();
         sandbox
     }
 
     /// Takes back what is left of a sandbox that has had its request: its slot, where that may serve again.
     pub(super) fn give_back(self: &Arc<Self>, engine: &Arc<Shared>, slot: Option<Slot>) {
         let mut state = self.state();
-        state.running -= 1;
+        state.demand.ended();
         if let Some(slot) = slot
             && !state.closed
         {
@@ -175,15 +159,7 @@ impl Pool {
 
     /// How many sandboxes should wait.
     fn wanted(&self, state: &State) -> usize {
-        match self.program.warm {
-            Warm::Fixed(count) => count as usize,
-            Warm::Auto if state.last_used.elapsed() >= KEPT_FOR => 0,
-            // With those that run as many as have run at once of late, and one to be ahead.
-            Warm::Auto => match state.peaks.0.max(state.peaks.1) {
-                0 => 0,
-                peak => (peak + 1).saturating_sub(state.running).min(MOST_BY_ITSELF),
-            },
-        }
+        state.demand.wanted(self.program.warm, BOUNDS)
     }
 
     /// Lets go of what nobody has needed for a while. To be called now and then.
@@ -191,19 +167,16 @@ impl Pool {
         let mut unneeded = Vec::new();
         {
             let mut state = self.state();
-            if state.span_began.elapsed() >= SPAN {
-                state.peaks = (state.running, state.peaks.0);
-                state.span_began = Instant::now();
-            }
+            state.demand.forget();
             let wanted = self.wanted(&state);
             while state.waiting.len() > wanted {
                 unneeded.extend(state.waiting.pop_front().map(|sandbox| sandbox.slot));
             }
             // Those that wait are what has died, if any: a request need not find that out.
             state.waiting.retain(Sandbox::is_alive);
-            let resting = match state.last_used.elapsed() >= KEPT_FOR {
+            let resting = match state.demand.has_ceased(BOUNDS.kept_for) {
                 true => 0,
-                false => state.peaks.0.max(state.peaks.1),
+                false => state.demand.peak(),
             };
             while state.at_rest.len() > resting {
                 unneeded.extend(state.at_rest.pop());

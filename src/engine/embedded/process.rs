@@ -1,21 +1,17 @@
 //! One request's sandbox, from the request to its end.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::pin::Pin;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::process::{Gid, Uid};
-use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::Shared;
 use super::launcher::{MESSAGE, Message};
 use super::pool::{Pool, Sandbox, exhausted};
+use crate::engine::streams::{Streams, pipes};
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Invocation, Process, Reaper};
 
 /// How long a reaper waits for a sandbox that does not go. Its own task goes on waiting.
@@ -48,7 +44,7 @@ pub(super) async fn live(
     let (exit_sender, exit) = oneshot::channel();
     let (gone_sender, gone) = oneshot::channel::<()>();
     let process = Process {
-        stdin: Box::pin(Stdin(Some(streams.stdin))),
+        stdin: Box::pin(streams.stdin),
         stdout: Box::pin(streams.stdout),
         stderr: Box::pin(streams.stderr),
         exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost())) }),
@@ -64,13 +60,6 @@ pub(super) async fn live(
     drop(gone_sender);
 }
 
-/// Our ends of a program's streams.
-struct Streams {
-    stdin: pipe::Sender,
-    stdout: pipe::Receiver,
-    stderr: pipe::Receiver,
-}
-
 async fn begin(
     engine: &Arc<Shared>,
     pool: &Arc<Pool>,
@@ -79,7 +68,7 @@ async fn begin(
     let mut tries = 0;
     loop {
         let (streams, theirs) =
-            pipes(pool).map_err(|error| exhausted("making the program's streams", error))?;
+            pipes(pool.plan.owner).map_err(|error| exhausted("making the program's streams", error))?;
         let sandbox = pool.take(engine).await?;
         let run = pool.run(invocation, &sandbox.host_name);
         let [stdin, stdout, stderr] = &theirs;
@@ -118,28 +107,8 @@ async fn write_all(control: &UnixStream, mut rest: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Pipes to a program: our ends, and its.
-fn pipes(pool: &Pool) -> io::Result<(Streams, [OwnedFd; 3])> {
-    let (stdin, our_stdin) = io::pipe()?;
-    let (our_stdout, stdout) = io::pipe()?;
-    let (our_stderr, stderr) = io::pipe()?;
-    if let Some((uid, gid)) = pool.plan.owner {
-        // `/dev/stdout` is opened by name, and so by owner and mode.
-        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        rustix::fs::fchown(&stdin, uid, gid)?;
-        rustix::fs::fchown(&stdout, uid, gid)?;
-        rustix::fs::fchown(&stderr, uid, gid)?;
-    }
-    let streams = Streams {
-        stdin: pipe::Sender::from_owned_fd(our_stdin.into())?,
-        stdout: pipe::Receiver::from_owned_fd(our_stdout.into())?,
-        stderr: pipe::Receiver::from_owned_fd(our_stderr.into())?,
-    };
-    Ok((streams, [stdin.into(), stdout.into(), stderr.into()]))
-}
-
 /// Waits for a program's end, tells it, and then for the sandbox's. Gives the slot where that may serve again.
-async fn attend(
+pub(super) async fn attend(
     engine: &Arc<Shared>,
     pool: &Arc<Pool>,
     mut sandbox: Sandbox,
@@ -219,38 +188,11 @@ fn lost() -> EngineError {
 }
 
 /// Dropped, it hangs up: the sandbox ends, and everything in it.
-struct Hangup(Arc<UnixStream>);
+pub(super) struct Hangup(pub(super) Arc<UnixStream>);
 
 impl Drop for Hangup {
     fn drop(&mut self) {
         _ = rustix::net::shutdown(self.0.as_fd(), rustix::net::Shutdown::Both);
-    }
-}
-
-/// A program's standard input. Shut down, it is closed: a pipe has no other way to end.
-struct Stdin(Option<pipe::Sender>);
-
-impl AsyncWrite for Stdin {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            Some(pipe) => Pin::new(pipe).poll_write(cx, bytes),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Some(pipe) => Pin::new(pipe).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(pipe) = &mut self.0 {
-            ready!(Pin::new(pipe).poll_shutdown(cx))?;
-        }
-        self.0 = None;
-        Poll::Ready(Ok(()))
     }
 }
 

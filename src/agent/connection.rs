@@ -1,0 +1,130 @@
+//! A connection that brings one request, and what is known of it so far.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use super::answer::Answer;
+use super::scgi::{Head, LONGEST_HEAD};
+
+/// How much is read at once: most heads whole.
+const PIECE: usize = 16 << 10;
+
+/// What `recvmsg` found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// So many bytes.
+    Bytes(usize),
+    /// The other end sends no more.
+    End,
+    /// Nothing now.
+    Nothing,
+}
+
+/// Receives bytes behind those that are there, and the descriptors that come with them. They are close-on-exec.
+///
+/// # Errors
+/// Where the connection is broken, or no descriptor is left for those that came.
+pub(super) fn receive(
+    socket: BorrowedFd<'_>,
+    bytes: &mut Vec<u8>,
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<Received> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let filled = bytes.len();
+    bytes.resize(filled + PIECE, 0);
+    let mut parts = [io::IoSliceMut::new(&mut bytes[filled..])];
+    let result = loop {
+        match recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => break result,
+        }
+    };
+    let read = match result {
+        Ok(message) => message.bytes,
+        Err(rustix::io::Errno::AGAIN) => {
+            bytes.truncate(filled);
+            return Ok(Received::Nothing);
+        }
+        Err(errno) => {
+            bytes.truncate(filled);
+            return Err(errno.into());
+        }
+    };
+    bytes.truncate(filled + read);
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    Ok(if read == 0 { Received::End } else { Received::Bytes(read) })
+}
+
+/// A connection whose request has not come wholly yet.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) socket: OwnedFd,
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+/// A request that is whole.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) head: Head,
+    /// Standard input, output and error, where they came with it.
+    pub(super) streams: Option<[OwnedFd; 3]>,
+    /// What of the body has come already.
+    pub(super) body: Vec<u8>,
+}
+
+impl Connection {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self { socket, bytes: Vec::new(), descriptors: Vec::new() }
+    }
+
+    /// Reads what has come. `None`: the request is not whole yet.
+    ///
+    /// # Errors
+    /// Where it is malformed, or there will be no more of it: then [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
+    pub(super) fn read(&mut self) -> io::Result<Option<Request>> {
+        loop {
+            match receive(self.socket.as_fd(), &mut self.bytes, &mut self.descriptors)? {
+                Received::Bytes(_) => {}
+                Received::Nothing => return Ok(None),
+                Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+            // Whoever sends more is not worth the memory.
+            if self.descriptors.len() > 3 {
+                return Err(invalid("more than three descriptors"));
+            }
+            match Head::read(&self.bytes) {
+                Ok(Some((head, taken))) => {
+                    let streams = std::mem::take(&mut self.descriptors);
+                    let streams = match streams.len() {
+                        0 => None,
+                        _ => Some(streams.try_into().map_err(|_| invalid("fewer than three descriptors"))?),
+                    };
+                    let mut body = std::mem::take(&mut self.bytes);
+                    body.drain(..taken);
+                    return Ok(Some(Request { head, streams, body }));
+                }
+                Ok(None) => debug_assert!(self.bytes.len() <= LONGEST_HEAD + PIECE),
+                Err(malformed) => return Err(invalid(malformed)),
+            }
+        }
+    }
+
+    /// Tells something: false where nobody hears it any more.
+    pub(super) fn tell(&self, answer: Answer) -> bool {
+        // It fits into any socket's buffer.
+        rustix::net::send(&self.socket, &answer.to_bytes(), rustix::net::SendFlags::NOSIGNAL).is_ok()
+    }
+}
+
+fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}

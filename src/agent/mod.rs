@@ -1,0 +1,194 @@
+//! The agent: what runs inside a container that waits for its request, or serves many.
+//!
+//! It speaks SCGI ([`scgi`]). Where it has dialled in to dcgi, over a unix socket, a request's standard input, output and
+//! error ride along as descriptors (`SCM_RIGHTS`): the program reads and writes dcgi's own pipes, and the connection
+//! remains to tell how the program ended ([`Answer`]), and to kill it by being closed. Where no descriptors come, it is an
+//! SCGI server like any other.
+//!
+//! ```text
+//! dcgi ── master ──▶ agent listen ─┬─ program      a connection a request comes over the master, as a descriptor
+//!      ── request ─▶               └─ program
+//! dcgi ── request ─▶ agent once ──── program       the one request comes on the connection itself
+//! ```
+//!
+//! The agent is process 1 of its container, and so its init: it reaps orphans, and when it ends, everything does. It has
+//! one thread, no runtime, and allocates a few KiB: it is ready a millisecond after it was executed. A program runs in a
+//! process group of its own, which is killed when the program has ended, when the connection is closed, and when its time
+//! is up.
+//!
+//! `SIGTERM` lets what runs finish, and takes nothing more; a second one goes to the programs.
+//!
+//! # Security
+//! The agent has the program's own user and rights, so it defends dcgi against nothing that a program does: dcgi believes
+//! it only what concerns its own container. Its token is used up before the program exists, and no descriptor of the
+//! agent's reaches the program: all are close-on-exec.
+
+mod answer;
+mod children;
+mod connection;
+mod executable;
+mod program;
+pub mod scgi;
+mod server;
+mod source;
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use answer::{ANSWER, Answer};
+use connection::Connection;
+pub use executable::Executable;
+pub(crate) use program::{ARGUMENT, CONFIRM, DIRECTORY, NO_LENGTH};
+use program::{Program, Streams};
+use server::Server;
+use source::Source;
+pub(crate) use source::{PING, REQUEST};
+
+/// What an agent does.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// How many programs may run at once; others wait in the listening socket's queue.
+    pub max_concurrency: usize,
+    /// How long a program may take. Absent: as long as whoever asked stays.
+    pub timeout: Option<Duration>,
+}
+
+/// Where the one request of [`Agent::once`] comes from.
+#[derive(Clone, Debug)]
+pub enum Once {
+    /// A unix socket to dial, and what to say there first.
+    Dial(PathBuf, String),
+    /// Standard input: the head, then the body, which the program reads.
+    Stdin,
+}
+
+/// Where the requests of [`Agent::listen`] come from.
+#[derive(Clone, Debug)]
+pub enum Listen {
+    /// Connections over a unix socket to dial, and what to say there first.
+    Dial(PathBuf, String),
+    /// The same over a unix socket that is connected already: standard input.
+    Stdin,
+    /// Whoever connects to this unix socket.
+    Unix(PathBuf),
+    /// Whoever connects to this address.
+    Tcp(SocketAddr),
+}
+
+impl Agent {
+    /// Serves one request, and gives the status to exit with: the program's, or 128 and the number of the signal that
+    /// ended it, as shells have it.
+    ///
+    /// # Errors
+    /// Where nobody can be dialled, or the request is malformed: then nothing has run.
+    pub fn once(self, from: Once) -> io::Result<u8> {
+        let program = Program::new(self.command.clone(), true)?;
+        let mut server = Server::new(program, self.max_concurrency, self.timeout)?;
+        match from {
+            Once::Dial(path, token) => {
+                server.expect(Connection::new(dial(&path, &token)?.into()));
+            }
+            Once::Stdin => {
+                let head = head_of_stdin()?;
+                server.begin(&head, Streams::inherited())?;
+            }
+        }
+        Ok(match server.serve(None)? {
+            Some(Answer::Exited(code)) => code,
+            Some(Answer::Signalled(signal)) => signal.saturating_add(128),
+            // As shells have it.
+            Some(Answer::Failed(libc::ENOENT)) => 127,
+            Some(Answer::Failed(_)) => 126,
+            Some(Answer::Malformed) => 1,
+            Some(Answer::Taken) | None => 0,
+        })
+    }
+
+    /// Serves requests until whoever sends them is gone, or `SIGTERM` has come.
+    ///
+    /// # Errors
+    /// Where nobody can be dialled, or the address cannot be listened on.
+    pub fn listen(self, from: Listen) -> io::Result<()> {
+        let trusting = matches!(from, Listen::Dial(..) | Listen::Stdin);
+        let program = Program::new(self.command.clone(), trusting)?;
+        let server = Server::new(program, self.max_concurrency, self.timeout)?;
+        let source = match from {
+            Listen::Dial(path, token) => Source::Master(dial(&path, &token)?),
+            Listen::Stdin => {
+                let master = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+                master.set_nonblocking(true)?;
+                Source::Master(master)
+            }
+            Listen::Unix(path) => {
+                let listener = UnixListener::bind(&path)?;
+                listener.set_nonblocking(true)?;
+                Source::Unix(listener, path)
+            }
+            Listen::Tcp(address) => {
+                let listener = TcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                Source::Tcp(listener)
+            }
+        };
+        server.serve(Some(source)).map(drop)
+    }
+}
+
+fn dial(path: &Path, token: &str) -> io::Result<UnixStream> {
+    let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let mut stream = UnixStream::connect(path).map_err(at)?;
+    stream.write_all(format!("{token}\n").as_bytes()).map_err(at)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+/// Reads the head from standard input, and not a byte more.
+fn head_of_stdin() -> io::Result<scgi::Head> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+    read_head(&mut std::fs::File::from(stdin))
+}
+
+fn read_head(from: &mut impl Read) -> io::Result<scgi::Head> {
+    let mut bytes = Vec::with_capacity(4096);
+    loop {
+        let more = scgi::Head::missing(&bytes).map_err(invalid)?;
+        if more == 0 {
+            let head = scgi::Head::read(&bytes).map_err(invalid)?;
+            return head.map(|(head, _)| head).ok_or_else(|| io::ErrorKind::InvalidData.into());
+        }
+        let filled = bytes.len();
+        bytes.resize(filled + more, 0);
+        from.read_exact(&mut bytes[filled..])?;
+    }
+}
+
+fn invalid(malformed: scgi::Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_without_a_byte_of_the_body() {
+        let head = scgi::Head { content_length: 4, variables: vec![("A".into(), "1".into())] };
+        let sent = [head.write(), b"body".to_vec()].concat();
+        let mut rest = sent.as_slice();
+        assert_eq!(read_head(&mut rest).unwrap(), head);
+        assert_eq!(rest, b"body");
+    }
+
+    #[test]
+    fn a_head_that_is_cut_off_is_an_error() {
+        let mut rest = b"20:CONTENT".as_slice();
+        assert_eq!(read_head(&mut rest).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

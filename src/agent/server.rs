@@ -1,0 +1,325 @@
+//! The agent's one loop: connections that bring requests, and programs that run for them.
+
+use std::io::{self, Write};
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::Shutdown;
+use rustix::process::Pid;
+
+use super::answer::Answer;
+use super::children::{self, Signals};
+use super::connection::{Connection, Request};
+use super::program::{Program, Streams};
+use super::scgi::Head;
+use super::source::Source;
+
+/// How long the head of a request may take to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long nothing is taken once descriptors have run out.
+const RESPITE: Duration = Duration::from_millis(20);
+
+/// How much memory a thread that passes a body on has for its calls.
+const STACK: usize = 64 << 10;
+
+/// Serves what connections bring.
+#[derive(Debug)]
+pub(super) struct Server {
+    program: Program,
+    signals: Signals,
+    sessions: Vec<Session>,
+    max_concurrency: usize,
+    timeout: Option<Duration>,
+    /// How the last one went.
+    last: Option<Answer>,
+}
+
+/// A request: it comes, and then its program runs.
+#[derive(Debug)]
+struct Session {
+    /// `None` where the request came otherwise, and where the other end has gone.
+    connection: Option<Connection>,
+    /// `None` before the program runs.
+    program: Option<Pid>,
+    /// Whether the other end is told how the program ended. Else the end of the connection is all that it hears.
+    is_told: bool,
+    /// When it must be over.
+    deadline: Option<Instant>,
+}
+
+/// What has happened.
+struct Events {
+    child: bool,
+    termination: bool,
+    source: PollFlags,
+    /// One for each session.
+    sessions: Vec<PollFlags>,
+}
+
+impl Server {
+    pub(super) fn new(
+        program: Program,
+        max_concurrency: usize,
+        timeout: Option<Duration>,
+    ) -> io::Result<Self> {
+        let signals = Signals::new()?;
+        Ok(Self { program, signals, sessions: Vec::new(), max_concurrency, timeout, last: None })
+    }
+
+    /// Waits for a request on a connection, for as long as it takes.
+    pub(super) fn expect(&mut self, connection: Connection) {
+        let connection = Some(connection);
+        self.sessions.push(Session { connection, program: None, is_told: false, deadline: None });
+    }
+
+    /// Begins a program of whose end nobody is told.
+    ///
+    /// # Errors
+    /// Where it cannot be executed.
+    pub(super) fn begin(&mut self, head: &Head, streams: Streams) -> io::Result<()> {
+        let program = Some(self.program.start(head, streams)?);
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        self.sessions.push(Session { connection: None, program, is_told: false, deadline });
+        Ok(())
+    }
+
+    /// Serves until there is nothing left to serve: how the last program ended.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to wait.
+    pub(super) fn serve(mut self, mut source: Option<Source>) -> io::Result<Option<Answer>> {
+        let mut respite: Option<Instant> = None;
+        while source.is_some() || !self.sessions.is_empty() {
+            respite = respite.filter(|until| *until > Instant::now());
+            let events = self.wait(source.as_ref(), respite)?;
+            // As they were when it was looked: those that come meanwhile are at the end.
+            for (index, flags) in events.sessions.into_iter().enumerate() {
+                self.look_at(index, flags);
+            }
+            if events.child {
+                self.signals.children_seen();
+                self.reap();
+            }
+            if events.termination {
+                self.signals.terminations_seen();
+                // What runs may finish, unless we have been asked before. A program that has an agent of its own hears
+                // it at once.
+                if source.is_none() {
+                    self.sessions.iter().filter_map(|session| session.program).for_each(children::terminate);
+                }
+                source = None;
+                self.sessions.retain(|session| session.program.is_some());
+            }
+            if !events.source.is_empty()
+                && let Some(open) = &source
+            {
+                let mut found = Vec::new();
+                match open.take(&mut found) {
+                    Ok(true) => {}
+                    // Who sent them all has gone, and nobody is left who wants what runs.
+                    Ok(false) => {
+                        source = None;
+                        self.sessions.iter_mut().for_each(Session::abandon);
+                    }
+                    Err(_) => respite = Some(Instant::now() + RESPITE),
+                }
+                let deadline = Some(Instant::now() + PATIENCE);
+                for socket in found {
+                    self.accept(socket, deadline);
+                }
+            }
+            let now = Instant::now();
+            for session in &mut self.sessions {
+                if session.deadline.is_some_and(|deadline| deadline <= now) {
+                    session.abandon();
+                }
+            }
+            self.sessions.retain(|session| session.program.is_some() || session.connection.is_some());
+        }
+        Ok(self.last)
+    }
+
+    fn wait(&self, source: Option<&Source>, respite: Option<Instant>) -> io::Result<Events> {
+        let takes = respite.is_none() && self.sessions.len() < self.max_concurrency;
+        let interest = if takes { PollFlags::IN } else { PollFlags::empty() };
+        let source = source.map_or(self.signals.children(), AsFd::as_fd);
+        let fixed = [
+            (self.signals.children(), PollFlags::IN),
+            (self.signals.terminations(), PollFlags::IN),
+            (source, interest),
+        ];
+        let sessions = self.sessions.iter().map(|session| session.interest(self.signals.children()));
+        let mut watched: Vec<_> = fixed
+            .into_iter()
+            .chain(sessions)
+            .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags))
+            .collect();
+        let deadlines = self.sessions.iter().filter_map(|session| session.deadline);
+        let timeout = deadlines.chain(respite).min().map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        match rustix::event::poll(&mut watched, timeout.as_ref()) {
+            Ok(_) => {}
+            // A signal: its own descriptor tells of it.
+            Err(rustix::io::Errno::INTR) => watched.iter_mut().for_each(PollFd::clear_revents),
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = |index: usize| watched[index].revents();
+        Ok(Events {
+            child: !flags(0).is_empty(),
+            termination: !flags(1).is_empty(),
+            source: flags(2),
+            sessions: watched[3..].iter().map(PollFd::revents).collect(),
+        })
+    }
+
+    fn accept(&mut self, socket: OwnedFd, deadline: Option<Instant>) {
+        if rustix::io::ioctl_fionbio(&socket, true).is_err() {
+            return;
+        }
+        let connection = Some(Connection::new(socket));
+        self.sessions.push(Session { connection, program: None, is_told: false, deadline });
+        // It has come with its request, as a rule.
+        self.look_at(self.sessions.len() - 1, PollFlags::IN);
+    }
+
+    fn look_at(&mut self, index: usize, flags: PollFlags) {
+        let session = &mut self.sessions[index];
+        let Some(connection) = session.connection.as_mut().filter(|_| !flags.is_empty()) else { return };
+        if session.program.is_some() {
+            return session.abandon();
+        }
+        match connection.read() {
+            Ok(None) => {}
+            Ok(Some(request)) => self.run(index, request),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::InvalidData {
+                    complain(&error);
+                    connection.tell(Answer::Malformed);
+                    self.last = Some(Answer::Malformed);
+                }
+                session.abandon();
+            }
+        }
+    }
+
+    fn run(&mut self, index: usize, request: Request) {
+        let session = &mut self.sessions[index];
+        let Some(connection) = &session.connection else { return };
+        let is_told = request.streams.is_some();
+        if is_told && self.program.confirms(&request.head) && !connection.tell(Answer::Taken) {
+            // Given up for lost, and with another by now.
+            return session.abandon();
+        }
+        let streams = match request.streams {
+            Some(streams) => Ok(Streams::given(streams)),
+            None => plain(connection, request.head.content_length, request.body),
+        };
+        match streams.and_then(|streams| self.program.start(&request.head, streams)) {
+            Ok(program) => {
+                session.program = Some(program);
+                session.is_told = is_told;
+                session.deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+            }
+            Err(error) => {
+                complain(&error);
+                let failed = Answer::Failed(error.raw_os_error().unwrap_or(libc::EINVAL));
+                if is_told {
+                    connection.tell(failed);
+                }
+                self.last = Some(failed);
+                session.abandon();
+            }
+        }
+    }
+
+    /// Sees to the children that have ended.
+    fn reap(&mut self) {
+        for session in &mut self.sessions {
+            if let Some(answer) = session.program.and_then(children::ended) {
+                self.last = Some(answer);
+                session.end(answer);
+            }
+        }
+        while let Some((pid, answer)) = children::reap() {
+            // One that has ended only now. Others are orphans, and nobody asks how they ended.
+            if let Some(session) = self.sessions.iter_mut().find(|session| session.program == Some(pid)) {
+                children::kill(pid);
+                self.last = Some(answer);
+                session.end(answer);
+            }
+        }
+    }
+}
+
+impl Session {
+    /// What to wait for. A descriptor that is waited for anyway stands in where there is none.
+    fn interest<'a>(&'a self, instead: BorrowedFd<'a>) -> (BorrowedFd<'a>, PollFlags) {
+        match (&self.connection, self.program) {
+            (None, _) => (instead, PollFlags::empty()),
+            (Some(connection), None) => (connection.socket.as_fd(), PollFlags::IN),
+            (Some(connection), Some(_)) => (connection.socket.as_fd(), PollFlags::RDHUP),
+        }
+    }
+
+    /// Lets go of the other end, and kills what runs for it.
+    fn abandon(&mut self) {
+        if let Some(program) = self.program {
+            children::kill(program);
+            // Killed, it is not to be killed again; its end is still to be seen.
+            self.deadline = None;
+        }
+        self.hang_up();
+    }
+
+    /// Tells how the program ended.
+    fn end(&mut self, how: Answer) {
+        self.program = None;
+        if let Some(connection) = self.connection.as_ref().filter(|_| self.is_told) {
+            connection.tell(how);
+        }
+        self.hang_up();
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(connection) = mem::take(&mut self.connection) {
+            // Not only closed: a thread that passes a body on may wait on it, and an orphan may have it open.
+            if !self.is_told {
+                _ = rustix::net::shutdown(&connection.socket, Shutdown::Both);
+            }
+        }
+    }
+}
+
+/// A connection as a program's streams. What of the body is still to come is passed on, so that the program sees its end
+/// where it ends: the other side keeps the connection open.
+fn plain(connection: &Connection, length: u64, mut begun: Vec<u8>) -> io::Result<Streams> {
+    let stdout = connection.socket.try_clone()?;
+    rustix::io::ioctl_fionbio(&stdout, false)?;
+    if length == 0 {
+        return Ok(Streams::of_connection(None, stdout));
+    }
+    let (stdin, mut to_stdin) = io::pipe()?;
+    let from = connection.socket.try_clone()?;
+    begun.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+    let rest = length - begun.len() as u64;
+    let pass_on = move || {
+        // A program that reads no more has had enough.
+        if to_stdin.write_all(&begun).is_ok() {
+            _ = io::copy(&mut io::Read::take(std::fs::File::from(from), rest), &mut to_stdin);
+        }
+    };
+    std::thread::Builder::new().stack_size(STACK).spawn(pass_on)?;
+    Ok(Streams::of_connection(Some(stdin.into()), stdout))
+}
+
+fn complain(error: &io::Error) {
+    eprintln!("dcgi agent: {error}");
+}

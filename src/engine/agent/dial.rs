@@ -1,0 +1,209 @@
+//! Where an agent dials in: a socket in a directory of its own, and a word to say there.
+//!
+//! # Security
+//! The directories lie below one that nobody but us may enter; a container has only its own mounted. When its agent has
+//! come, or has not come in time, socket and directory are removed: a program finds nothing to dial.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::engine::instance::{Instance, Liveness};
+
+/// The socket's name in its directory.
+const SOCKET: &str = "agent.sock";
+
+/// How long whoever connects may take to say the word.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A directory of this instance's, for sockets. Removed on drop.
+#[derive(Debug)]
+pub(in crate::engine) struct RuntimeDir(PathBuf);
+
+impl RuntimeDir {
+    /// Makes it, and removes those of instances that are dead.
+    ///
+    /// It is below `DCGI_RUNTIME_DIR`, else below `/run/dcgi` for root, else below `$XDG_RUNTIME_DIR/dcgi` or a
+    /// directory for temporary files.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub(in crate::engine) fn new(instance: &Instance) -> io::Result<Self> {
+        let base = base();
+        let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", base.display()));
+        DirBuilder::new().recursive(true).mode(0o700).create(&base).map_err(at)?;
+        // It may have been there, made by somebody else in a directory that everybody may write to.
+        let owner = rustix::fs::lstat(&base).map_err(io::Error::from).map_err(at)?.st_uid;
+        if owner != rustix::process::geteuid().as_raw() {
+            return Err(at(io::Error::other("it belongs to somebody else")));
+        }
+        fs::set_permissions(&base, Permissions::from_mode(0o700)).map_err(at)?;
+        for entry in fs::read_dir(&base).map_err(at)?.flatten() {
+            let other = entry.file_name().to_str().and_then(Instance::parse);
+            if other.is_some_and(|other| instance.liveness_of(&other) == Liveness::Dead) {
+                _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        // One process may have more engines than one.
+        let own = base.join(instance.label());
+        DirBuilder::new().recursive(true).mode(0o700).create(&own).map_err(at)?;
+        Ok(Self(own))
+    }
+}
+
+impl Drop for RuntimeDir {
+    fn drop(&mut self) {
+        // Where another engine still has something in it, it stays.
+        _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn base() -> PathBuf {
+    if let Some(named) = std::env::var_os("DCGI_RUNTIME_DIR").filter(|path| !path.is_empty()) {
+        return named.into();
+    }
+    if rustix::process::geteuid().is_root() {
+        return "/run/dcgi".into();
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()) {
+        Some(path) => Path::new(&path).join("dcgi"),
+        None => std::env::temp_dir().join(format!("dcgi-{}", rustix::process::geteuid().as_raw())),
+    }
+}
+
+/// A socket that one agent is to dial.
+#[derive(Debug)]
+pub(in crate::engine) struct Door {
+    listener: UnixListener,
+    folder: PathBuf,
+    token: String,
+}
+
+impl Door {
+    /// # Errors
+    /// Where the socket cannot be made.
+    pub(in crate::engine) fn open(within: &RuntimeDir) -> io::Result<Self> {
+        let name = uuid::Uuid::now_v7().simple().to_string();
+        let folder = within.0.join(name);
+        // The container's user may be anybody. What is above lets nobody else in.
+        DirBuilder::new().mode(0o755).create(&folder)?;
+        let bound = UnixListener::bind(folder.join(SOCKET)).and_then(|listener| {
+            fs::set_permissions(&folder, Permissions::from_mode(0o755))?;
+            fs::set_permissions(folder.join(SOCKET), Permissions::from_mode(0o666))?;
+            Ok(listener)
+        });
+        match bound {
+            Ok(listener) => {
+                let token = uuid::Uuid::new_v4().simple().to_string();
+                Ok(Self { listener, folder, token })
+            }
+            Err(error) => {
+                _ = fs::remove_dir_all(&folder);
+                Err(error)
+            }
+        }
+    }
+
+    /// What is to be mounted into the container.
+    pub(in crate::engine) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The socket's name in it.
+    pub(in crate::engine) fn socket_name() -> &'static str {
+        SOCKET
+    }
+
+    /// What the agent is to say.
+    pub(in crate::engine) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Waits for the agent. Whoever says something else, or nothing, is sent away.
+    ///
+    /// # Errors
+    /// Where the kernel accepts nobody.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(in crate::engine) async fn agent(&self) -> io::Result<UnixStream> {
+        loop {
+            let (mut stream, _) = self.listener.accept().await?;
+            let mut said = vec![0; self.token.len() + 1];
+            let heard = tokio::time::timeout(PATIENCE, stream.read_exact(&mut said)).await;
+            match heard {
+                Ok(Ok(_)) if said.strip_suffix(b"\n") == Some(self.token.as_bytes()) => return Ok(stream),
+                _ => tracing::warn!("somebody who is no agent of ours has dialled in, and was sent away"),
+            }
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn runtime_dir() -> (tempfile::TempDir, RuntimeDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        fs::create_dir(&own).unwrap();
+        (folder, RuntimeDir(own))
+    }
+
+    async fn dialled(door: &Door, words: &str) -> UnixStream {
+        let mut stream = UnixStream::connect(door.folder().join(SOCKET)).await.unwrap();
+        stream.write_all(words.as_bytes()).await.unwrap();
+        stream
+    }
+
+    #[tokio::test]
+    async fn only_who_knows_the_word_is_let_in() {
+        let (_folder, within) = runtime_dir();
+        let door = Door::open(&within).unwrap();
+        let wrong = "0".repeat(door.token().len());
+        let _wrong = dialled(&door, &format!("{wrong}\n")).await;
+        let _unended = dialled(&door, &format!("{}x", door.token())).await;
+        drop(dialled(&door, "half").await);
+        let mut right = dialled(&door, &format!("{}\n", door.token())).await;
+        let mut agent = door.agent().await.unwrap();
+        right.write_all(b"here").await.unwrap();
+        let mut heard = [0; 4];
+        agent.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"here");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_does_not_keep_the_agent_out() {
+        let (_folder, within) = runtime_dir();
+        let door = Door::open(&within).unwrap();
+        let _silent = dialled(&door, "").await;
+        let _agent = dialled(&door, &format!("{}\n", door.token())).await;
+        door.agent().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_a_door() {
+        let (_folder, within) = runtime_dir();
+        let door = Door::open(&within).unwrap();
+        let folder = door.folder().to_owned();
+        assert!(folder.exists());
+        drop(door);
+        assert!(!folder.exists());
+        let own = within.0.clone();
+        drop(within);
+        assert!(!own.exists());
+    }
+}

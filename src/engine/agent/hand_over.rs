@@ -1,0 +1,203 @@
+//! A request on its way to an agent, and what comes back.
+
+use std::ffi::OsString;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use crate::agent::scgi::Head;
+use crate::agent::{ANSWER, ARGUMENT, Answer, CONFIRM, DIRECTORY, NO_LENGTH, REQUEST};
+use crate::engine::Invocation;
+
+/// An invocation as an agent takes it. `confirmed`: it is to say so before the program runs.
+pub(in crate::engine) fn head(invocation: &Invocation, confirmed: bool) -> Vec<u8> {
+    let mut head = Head { content_length: 0, variables: Vec::with_capacity(invocation.env.len() + 2) };
+    let mut has_length = false;
+    for (name, value) in &invocation.env {
+        if name == "CONTENT_LENGTH" {
+            let length = std::str::from_utf8(value.as_bytes()).ok().and_then(|length| length.parse().ok());
+            head.content_length = length.unwrap_or_default();
+            has_length = length.is_some();
+        } else {
+            head.variables.push((name.into(), value.clone()));
+        }
+    }
+    let mut own = |name: String, value: OsString| head.variables.push((name.into(), value));
+    if !has_length {
+        own(NO_LENGTH.to_owned(), "1".into());
+    }
+    if confirmed {
+        own(CONFIRM.to_owned(), "1".into());
+    }
+    if let Some(directory) = &invocation.working_dir {
+        own(DIRECTORY.to_owned(), directory.into());
+    }
+    for (number, argument) in invocation.args.iter().enumerate() {
+        own(format!("{ARGUMENT}{number}"), argument.into());
+    }
+    head.write()
+}
+
+/// Why a request was not taken.
+#[derive(Debug)]
+pub(in crate::engine) enum Refusal {
+    /// Its agent had gone before it looked at it: nothing has run, and another may have it.
+    Untouched(io::Error),
+    /// Something of ours has run out.
+    Exhausted(io::Error),
+}
+
+/// A request that is handed to an agent.
+pub(in crate::engine) struct HandOver<'a> {
+    /// See [`head`].
+    pub(in crate::engine) head: &'a [u8],
+    /// The program's standard input, output and error.
+    pub(in crate::engine) streams: &'a [OwnedFd; 3],
+}
+
+impl HandOver<'_> {
+    /// Hands it over on a connection of its own.
+    ///
+    /// # Cancel safety
+    /// Dropped, the connection is to be closed: the agent then runs nothing.
+    pub(in crate::engine) async fn on(&self, connection: &UnixStream) -> Result<(), Refusal> {
+        let streams = self.streams.each_ref().map(AsFd::as_fd);
+        let mut sent = send(connection, self.head, &streams).await.map_err(refusal)?;
+        while let Some(rest) = self.head.get(sent..).filter(|rest| !rest.is_empty()) {
+            sent += send(connection, rest, &[]).await.map_err(refusal)?;
+        }
+        Ok(())
+    }
+
+    /// Hands it over as a new connection that goes over an agent's master connection. Gives our end of it.
+    ///
+    /// # Cancel safety
+    /// Dropped, the new connection is closed: the agent then runs nothing.
+    pub(in crate::engine) async fn over(&self, master: &UnixStream) -> Result<UnixStream, Refusal> {
+        let (ours, theirs) = UnixStream::pair().map_err(Refusal::Exhausted)?;
+        // First what it brings: the agent then finds it whole.
+        self.on(&ours).await?;
+        send(master, &[REQUEST], &[theirs.as_fd()]).await.map_err(refusal)?;
+        Ok(ours)
+    }
+}
+
+fn refusal(error: io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => {
+            Refusal::Untouched(error)
+        }
+        _ => Refusal::Exhausted(error),
+    }
+}
+
+async fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    socket
+        .async_io(Interest::WRITABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            if !descriptors.is_empty() {
+                ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+            }
+            Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
+        })
+        .await
+}
+
+/// Waits for what the agent has to tell of a program.
+///
+/// # Errors
+/// [`ConnectionReset`](io::ErrorKind::ConnectionReset) where the agent has gone without having looked at the request:
+/// the kernel tells that apart. [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) where it has gone later.
+///
+/// # Cancel safety
+/// Not cancel safe: a part of the answer may be lost.
+pub(in crate::engine) async fn outcome(connection: &UnixStream) -> io::Result<Answer> {
+    let mut answer = [0; ANSWER];
+    let mut read = 0;
+    while read < ANSWER {
+        connection.readable().await?;
+        match connection.try_read(&mut answer[read..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Answer::from_bytes(answer).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether an agent that waits is still there: it says nothing by itself.
+pub(in crate::engine) fn is_alive(connection: &UnixStream) -> bool {
+    let mut nothing = [0];
+    matches!(connection.try_read(&mut nothing), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Lease;
+
+    fn invocation(env: &[(&str, &str)], args: &[&str], working_dir: Option<&str>) -> Invocation {
+        Invocation {
+            route: "/".into(),
+            request_id: "r1".into(),
+            env: env.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            working_dir: working_dir.map(str::to_owned),
+            expires: None,
+            lease: Lease::default(),
+        }
+    }
+
+    fn read(invocation: &Invocation) -> Head {
+        Head::read(&head(invocation, false)).unwrap().unwrap().0
+    }
+
+    #[test]
+    fn a_body_has_its_length_in_front() {
+        let head = read(&invocation(&[("A", "1"), ("CONTENT_LENGTH", "5")], &[], None));
+        assert_eq!((head.content_length, head.variables), (5, vec![("A".into(), "1".into())]));
+    }
+
+    #[test]
+    fn without_a_body_the_program_is_to_see_no_length() {
+        let head = read(&invocation(&[("A", "1")], &[], None));
+        assert_eq!(head.content_length, 0);
+        assert!(head.variables.contains(&(NO_LENGTH.into(), "1".into())));
+    }
+
+    #[test]
+    fn arguments_and_the_directory_go_along() {
+        let head = read(&invocation(&[], &["a", "b"], Some("/srv")));
+        let expected = [
+            (NO_LENGTH, "1"),
+            (DIRECTORY, "/srv"),
+            ("DCGI_AGENT_ARGUMENT_0", "a"),
+            ("DCGI_AGENT_ARGUMENT_1", "b"),
+        ];
+        assert_eq!(head.variables, expected.map(|(name, value)| (name.into(), value.into())));
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_goes_without_a_look_is_told_from_one_that_goes_later() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.writable().await.unwrap();
+        ours.try_write(b"request").unwrap();
+        drop(theirs);
+        assert_eq!(outcome(&ours).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.writable().await.unwrap();
+        ours.try_write(b"request").unwrap();
+        theirs.readable().await.unwrap();
+        theirs.try_read(&mut [0; 64]).unwrap();
+        drop(theirs);
+        assert_eq!(outcome(&ours).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

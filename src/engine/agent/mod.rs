@@ -1,0 +1,15 @@
+//! dcgi's side of the agent: how one dials in, how a request is handed to it, how residents are kept.
+//!
+//! What runs inside the container is [`crate::agent`].
+
+mod dial;
+mod hand_over;
+mod places;
+mod process;
+mod resident;
+
+pub(super) use dial::{Door, RuntimeDir};
+pub(super) use hand_over::{HandOver, Refusal, head, is_alive, outcome};
+pub(super) use places::{Key, Places};
+pub(super) use process::{HangUp, status};
+pub(super) use resident::{Home, Resident, Residents};

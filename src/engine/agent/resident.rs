@@ -1,0 +1,261 @@
+//! Residents: containers that stay, in which an agent runs a program for each request.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::hand_over::{HandOver, Refusal, head};
+use super::process;
+use crate::agent::PING;
+use crate::engine::streams::pipes;
+use crate::engine::{EngineError, EngineErrorKind, Invocation, Process};
+use crate::reason::Reason;
+
+/// Pauses before a container that has died is made again: the first, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// How long one has to live for the pauses to begin anew.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// How often a resident is asked whether it is there, and how long it may take to answer.
+const PULSE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// How many residents a request tries that are found dead.
+const TRIES: usize = 3;
+
+/// Where residents are made.
+pub(in crate::engine) trait Home: Debug + Send + Sync + 'static {
+    /// Starts a container whose agent listens, and waits until it has dialled in. Dropped meanwhile, it leaves nothing.
+    fn settle(self: Arc<Self>) -> BoxFuture<'static, Result<Resident, EngineError>>;
+}
+
+/// A container whose agent serves.
+pub(in crate::engine) struct Resident {
+    /// Requests go over it. Its end is the agent's end.
+    pub(in crate::engine) master: Arc<UnixStream>,
+    /// Who its programs are, as the kernel numbers them here, where that is not us.
+    pub(in crate::engine) owner: Option<(u32, u32)>,
+    /// What messages call it.
+    pub(in crate::engine) name: String,
+    /// Dropped, the container goes.
+    pub(in crate::engine) removal: Box<dyn Send + Sync>,
+    /// Resolves when nothing of the container is left.
+    pub(in crate::engine) gone: BoxFuture<'static, ()>,
+}
+
+/// All residents of a route. Dropped, they finish what runs, and go.
+#[derive(Debug)]
+pub(in crate::engine) struct Residents {
+    replicas: Vec<watch::Receiver<State>>,
+    /// The program, for messages.
+    command: Arc<str>,
+    turn: AtomicUsize,
+    _closing: DropGuard,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// For the first time.
+    Starting,
+    Up(Arc<Up>),
+    Down(EngineErrorKind, String),
+}
+
+/// A resident that takes requests. Held by each that runs.
+#[derive(Debug)]
+struct Up {
+    master: Arc<UnixStream>,
+    owner: Option<(u32, u32)>,
+    /// Whether it has answered of late.
+    answers: AtomicBool,
+    /// Its end says that nobody holds this any more.
+    _held: mpsc::Sender<()>,
+}
+
+impl Residents {
+    /// Makes as many, and again when they die. `command` is the program, for messages; `tasks` has one for each until it
+    /// is gone.
+    pub(in crate::engine) fn new(
+        home: &Arc<dyn Home>,
+        replicas: u32,
+        command: &[String],
+        tasks: &TaskTracker,
+    ) -> Self {
+        let closing = CancellationToken::new();
+        let start = |_| {
+            let (sender, state) = watch::channel(State::Starting);
+            tasks.spawn(supervise(home.clone(), sender, closing.clone()));
+            state
+        };
+        let replicas = (0..replicas).map(start).collect();
+        let command = command.join(" ").into();
+        Self { replicas, command, turn: AtomicUsize::new(0), _closing: closing.drop_guard() }
+    }
+
+    /// Whether one takes requests.
+    pub(in crate::engine) fn is_up(&self) -> bool {
+        self.replicas.iter().any(|replica| matches!(*replica.borrow(), State::Up(_)))
+    }
+
+    /// Begins a program in one of them.
+    ///
+    /// # Errors
+    /// [`Unreachable`](EngineErrorKind::Unreachable) where all have died or do not answer; why one could not be made.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: where it has begun, it is killed.
+    pub(in crate::engine) async fn begin(&self, invocation: Invocation) -> Result<Process, EngineError> {
+        let head = head(&invocation, false);
+        let mut dead = None;
+        for _ in 0..TRIES {
+            let up = self.one().await?;
+            let exhausted = |error| {
+                EngineError::new(EngineErrorKind::Unreachable, "making the program's streams").because(error)
+            };
+            let (streams, theirs) = pipes(up.owner).map_err(exhausted)?;
+            match (HandOver { head: &head, streams: &theirs }).over(&up.master).await {
+                Ok(connection) => {
+                    return Ok(process::shared(
+                        connection,
+                        streams,
+                        up,
+                        invocation.lease,
+                        self.command.clone(),
+                    ));
+                }
+                Err(Refusal::Exhausted(error)) => return Err(exhausted(error)),
+                Err(Refusal::Untouched(error)) => dead = Some(error),
+            }
+        }
+        let error = EngineError::new(EngineErrorKind::Unreachable, "the route's container has died");
+        Err(match dead {
+            Some(dead) => error.because(dead),
+            None => error,
+        })
+    }
+
+    async fn one(&self) -> Result<Arc<Up>, EngineError> {
+        loop {
+            let first = self.turn.fetch_add(1, Ordering::Relaxed);
+            let in_turn = (0..self.replicas.len()).map(|index| (first + index) % self.replicas.len());
+            let mut starting = None;
+            let mut why = None;
+            for replica in in_turn.map(|index| &self.replicas[index]) {
+                match &*replica.borrow() {
+                    State::Up(up) if up.answers.load(Ordering::Relaxed) => return Ok(up.clone()),
+                    State::Up(_) => {
+                        why = Some((EngineErrorKind::Unreachable, "it does not answer".to_owned()));
+                    }
+                    State::Starting => starting = Some(replica.clone()),
+                    State::Down(kind, reason) => why = Some((*kind, reason.clone())),
+                }
+            }
+            match (starting, why) {
+                // Its task has ended: everything is ending.
+                (Some(mut starting), _) => starting.changed().await.map_err(|_| closing())?,
+                (None, Some((kind, why))) => {
+                    return Err(EngineError::new(kind, "the route's container is not there").because(why));
+                }
+                (None, None) => return Err(closing()),
+            }
+        }
+    }
+}
+
+fn closing() -> EngineError {
+    EngineError::new(EngineErrorKind::Unreachable, "the route's container is going")
+}
+
+/// Sees to one replica: makes it, and makes it again when it has died.
+async fn supervise(home: Arc<dyn Home>, state: watch::Sender<State>, closing: CancellationToken) {
+    let mut pause = BACKOFF.0;
+    loop {
+        let settled = tokio::select! {
+            settled = home.clone().settle() => settled,
+            () = closing.cancelled() => return,
+        };
+        match settled {
+            Ok(resident) => {
+                let since = Instant::now();
+                let name = resident.name.clone();
+                live(resident, &state, &closing).await;
+                if closing.is_cancelled() {
+                    return;
+                }
+                if since.elapsed() >= HEALTHY {
+                    pause = BACKOFF.0;
+                }
+                tracing::warn!(container = name, "a shared container has died: making another in {pause:?}");
+            }
+            Err(error) => {
+                let why = Reason(&error).to_string();
+                tracing::error!("a shared container cannot be made: {why}; trying again in {pause:?}");
+                state.send_replace(State::Down(error.kind(), why));
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = closing.cancelled() => return,
+        }
+        pause = (pause * 2).min(BACKOFF.1);
+    }
+}
+
+/// One container's life, from when its agent has come until nothing is left of it.
+async fn live(resident: Resident, state: &watch::Sender<State>, closing: &CancellationToken) {
+    let Resident { master, owner, name, removal, gone } = resident;
+    tracing::debug!(container = name, "a shared container serves");
+    let (held, mut holders) = mpsc::channel(1);
+    let up = Arc::new(Up { master, owner, answers: AtomicBool::new(true), _held: held });
+    state.send_replace(State::Up(up.clone()));
+    let is_dead = tokio::select! {
+        () = watch_over(&up, &name) => true,
+        () = closing.cancelled() => false,
+    };
+    let why = if is_dead { "it has died and is made again" } else { "it is going" };
+    state.send_replace(State::Down(EngineErrorKind::Unreachable, why.to_owned()));
+    if !is_dead {
+        // What runs may finish.
+        drop(up);
+        _ = holders.recv().await;
+    }
+    drop(removal);
+    gone.await;
+}
+
+/// Returns when the agent is gone. Meanwhile, asks it now and then whether it is there.
+async fn watch_over(up: &Up, name: &str) {
+    let mut heard = Instant::now();
+    let mut pulse = tokio::time::interval(PULSE);
+    loop {
+        tokio::select! {
+            ready = up.master.readable() => {
+                let mut bytes = [0; 64];
+                match up.master.try_read(&mut bytes) {
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Ok(1..) if ready.is_ok() => {
+                        heard = Instant::now();
+                        if !up.answers.swap(true, Ordering::Relaxed) {
+                            tracing::info!(container = name, "a shared container answers again");
+                        }
+                    }
+                    _ => return,
+                }
+            }
+            _ = pulse.tick() => {
+                _ = up.master.try_write(&[PING]);
+                if heard.elapsed() > SILENCE && up.answers.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(container = name, "a shared container does not answer: is it paused?");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Containers in which an agent waits: for one request, or for many.
+//!
+//! The agent is this very executable, in a volume of the engine's that is filled once and mounted read-only below `/dev`:
+//! nothing of the image changes, and nothing need be in it. The container is otherwise made as for a request at once: the
+//! agent has its user, its environment, its working directory, and gets the program's command line as arguments.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, Mount, MountType, MountVolumeOptions, VolumeCreateRequest};
+use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToContainerOptionsBuilder};
+use sha2::{Digest, Sha256};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::container::Container;
+use super::import::pieces;
+use super::{Shared, api, labels, options};
+use crate::agent::Executable;
+use crate::engine::agent::{Door, RuntimeDir};
+use crate::engine::{EngineError, EngineErrorKind, ImageConfig, Lease, Program};
+
+/// Where the agent's volume and its door are in a container. `/dev` is the container's own: nothing of these is to be
+/// seen in its image, or in what it has changed of it.
+const VOLUME_IN_CONTAINER: &str = "/dev/dcgi/bin";
+const DOOR_IN_CONTAINER: &str = "/dev/dcgi/run";
+
+/// The agent's name in its volume.
+const EXECUTABLE: &str = "dcgi";
+
+/// How long an agent may take to dial in once its container has started.
+const DIAL_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What this engine knows of its agents.
+pub(super) struct Agents {
+    runtime_dir: RuntimeDir,
+    executable: Executable,
+    /// The volume's name, once it is known to be filled.
+    volume: tokio::sync::OnceCell<String>,
+}
+
+impl fmt::Debug for Agents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agents").finish_non_exhaustive()
+    }
+}
+
+/// What a container with an agent is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// One request, later.
+    Once,
+    /// All requests.
+    Listen,
+}
+
+/// A container whose agent has dialled in. Dropped, it is removed.
+#[derive(Debug)]
+pub(super) struct Inhabited {
+    pub(super) connection: Arc<UnixStream>,
+    /// Who its program is, as the kernel numbers it here, where that is not us.
+    pub(super) owner: Option<(u32, u32)>,
+    pub(super) name: String,
+    pub(super) removal: Removal,
+}
+
+/// Dropped, the container is removed, and then the lease given back.
+#[derive(Debug)]
+pub(super) struct Removal {
+    lease: Arc<Mutex<Lease>>,
+    gone: Option<oneshot::Receiver<()>>,
+    _kill: DropGuard,
+}
+
+impl Removal {
+    /// Has a request's lease held until nothing of the container is left.
+    pub(super) fn hold(&self, lease: Lease) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+    }
+
+    /// What resolves, once, when nothing of the container is left.
+    pub(super) fn gone(&mut self) -> impl Future<Output = ()> + Send + 'static {
+        let gone = self.gone.take();
+        async move {
+            if let Some(gone) = gone {
+                _ = gone.await;
+            }
+        }
+    }
+}
+
+impl Agents {
+    pub(super) fn new(runtime_dir: RuntimeDir, executable: Executable) -> Self {
+        Self { runtime_dir, executable, volume: tokio::sync::OnceCell::new() }
+    }
+}
+
+/// Makes a container, and waits until its agent has dialled in. Dropped meanwhile, it leaves nothing.
+pub(super) async fn inhabit(
+    engine: &Arc<Shared>,
+    program: &Program,
+    image: &ImageConfig,
+    route: &Arc<str>,
+    purpose: Purpose,
+) -> Result<Inhabited, EngineError> {
+    let agents = engine.agents()?;
+    let volume =
+        agents.volume.get_or_try_init(|| fill_volume(engine, &agents.executable, &program.image)).await?;
+    let door = Door::open(&agents.runtime_dir)
+        .map_err(|error| unusable("making a socket for a container's agent").because(error))?;
+    let body = create_body(engine, program, image, route, purpose, volume, &door);
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    let name = engine.instance.container_name(&id);
+    let (ready, inhabited) = oneshot::channel();
+    engine.containers.spawn(live(engine.clone(), name, body, door, ready));
+    inhabited.await.unwrap_or_else(|_| Err(unusable("the runtime is shutting down")))
+}
+
+async fn live(
+    engine: Arc<Shared>,
+    name: String,
+    body: ContainerCreateBody,
+    door: Door,
+    mut ready: oneshot::Sender<Result<Inhabited, EngineError>>,
+) {
+    let mut container = Container::new(engine, name);
+    // Not raced with `ready`: a call that is given up may still take effect.
+    if let Err(failure) = container.create(body).await {
+        _ = ready.send(Err(failure.error));
+        if failure.outcome_unknown {
+            container.remove_if_it_appears().await;
+        }
+        return;
+    }
+    let dialled = tokio::select! {
+        dialled = dialled(&container, &door) => dialled,
+        () = ready.closed() => return container.remove().await,
+    };
+    // From here on there is nothing that a program could dial.
+    drop(door);
+    let (connection, owner) = match dialled {
+        Ok(dialled) => dialled,
+        Err(error) => {
+            _ = ready.send(Err(error));
+            return container.remove().await;
+        }
+    };
+    let kill = CancellationToken::new();
+    let lease = Arc::new(Mutex::new(Lease::default()));
+    let (gone_sender, gone) = oneshot::channel();
+    let inhabited = Inhabited {
+        connection: Arc::new(connection),
+        owner,
+        name: container.name().to_owned(),
+        removal: Removal { lease: lease.clone(), gone: Some(gone), _kill: kill.clone().drop_guard() },
+    };
+    // Where nobody waits any more, it is dropped here, and that cancels.
+    _ = ready.send(Ok(inhabited));
+    kill.cancelled().await;
+    let lease = std::mem::take(&mut *lease.lock().unwrap_or_else(PoisonError::into_inner));
+    container.remove_holding(lease).await;
+    drop(gone_sender);
+}
+
+/// Starts a container and waits for its agent: its connection, and who it is.
+async fn dialled(
+    container: &Container,
+    door: &Door,
+) -> Result<(UnixStream, Option<(u32, u32)>), EngineError> {
+    container.start().await?;
+    let died = async {
+        match container.ended().await {
+            Ok(status) => EngineError::new(
+                EngineErrorKind::Refused,
+                format!("a container's agent ended before it was ready: {status}"),
+            ),
+            Err(error) => error,
+        }
+    };
+    let connection = tokio::select! {
+        biased;
+        agent = door.agent() => agent.map_err(|error| unusable("waiting for a container's agent").because(error))?,
+        error = died => return Err(error),
+        () = tokio::time::sleep(DIAL_PATIENCE) => {
+            return Err(unusable("a container's agent has not dialled in: does the engine see this machine's files?"));
+        }
+    };
+    let peer = connection.peer_cred().map_err(|error| unusable("asking who an agent is").because(error))?;
+    let owner = (peer.uid() != rustix::process::geteuid().as_raw()).then(|| (peer.uid(), peer.gid()));
+    Ok((connection, owner))
+}
+
+/// The create request of a container with an agent.
+fn create_body(
+    engine: &Shared,
+    program: &Program,
+    image: &ImageConfig,
+    route: &Arc<str>,
+    purpose: Purpose,
+    volume: &str,
+    door: &Door,
+) -> ContainerCreateBody {
+    let purpose = match purpose {
+        Purpose::Once => "once",
+        Purpose::Listen => "listen",
+    };
+    let agent = [
+        format!("{VOLUME_IN_CONTAINER}/{EXECUTABLE}"),
+        "agent".into(),
+        purpose.into(),
+        "--dial".into(),
+        format!("{DOOR_IN_CONTAINER}/{}", Door::socket_name()),
+        "--token".into(),
+        door.token().to_owned(),
+        "--".into(),
+    ];
+    let mut body = options::standing_body(program, route, &engine.instance);
+    body.entrypoint = Some(agent.into());
+    body.cmd = Some(image.command_line(program));
+    let host = body.host_config.get_or_insert_default();
+    // It is the init itself, and when it ends, whoever is left of us, nothing of the container is to stay.
+    host.init = Some(false);
+    host.auto_remove = Some(true);
+    host.mounts.get_or_insert_default().extend([
+        volume_mount(volume, VOLUME_IN_CONTAINER, true),
+        Mount {
+            typ: Some(MountType::BIND),
+            source: Some(door.folder().to_string_lossy().into_owned()),
+            target: Some(DOOR_IN_CONTAINER.to_owned()),
+            read_only: Some(true),
+            ..Default::default()
+        },
+    ]);
+    body
+}
+
+fn volume_mount(volume: &str, target: &str, read_only: bool) -> Mount {
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(volume.to_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(read_only),
+        volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Sees to it that the engine has a volume with this executable in it, and gives its name. An engine takes files only
+/// into a container: one is made from an image that is there anyway, never started, and removed.
+async fn fill_volume(
+    engine: &Arc<Shared>,
+    executable: &Executable,
+    image: &str,
+) -> Result<String, EngineError> {
+    let read = |error: io::Error| unusable("reading the agent's executable").because(error);
+    let executable = executable.clone();
+    let digesting = tokio::task::spawn_blocking(move || {
+        let mut file = executable.open()?;
+        let (mut hash, mut size) = (Sha256::new(), 0);
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            match file.read(&mut piece)? {
+                0 => break,
+                read => {
+                    hash.update(&piece[..read]);
+                    size += read as u64;
+                }
+            }
+        }
+        file.rewind()?;
+        Ok((file, size, hash.finalize()))
+    });
+    let digested = digesting.await.map_err(io::Error::other).and_then(|result| result);
+    let (executable, size, digest) = digested.map_err(read)?;
+    let digest: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let volume = format!("dcgi-agent-{}-{digest}", env!("CARGO_PKG_VERSION"));
+    let failed = |error| async { engine.failure(error, "putting the agent into a volume").await };
+    let request = VolumeCreateRequest {
+        name: Some(volume.clone()),
+        labels: Some([(labels::AGENT.to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into()),
+        ..Default::default()
+    };
+    if let Err(error) = engine.docker.create_volume(request).await {
+        return Err(failed(error).await);
+    }
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    let mut container = Container::new(engine.clone(), engine.instance.container_name(&id));
+    let body =
+        options::filling_body(image, volume_mount(&volume, VOLUME_IN_CONTAINER, false), &engine.instance);
+    let (filled_sender, filled) = oneshot::channel();
+    let shared = engine.clone();
+    // A task: whoever asks may go away, and the container is to be removed all the same.
+    engine.containers.spawn(async move {
+        if let Err(failure) = container.create(body).await {
+            _ = filled_sender.send(Err(failure.error));
+            if failure.outcome_unknown {
+                container.remove_if_it_appears().await;
+            }
+            return;
+        }
+        let result = fill(&shared, container.name(), executable, size).await;
+        container.remove().await;
+        _ = filled_sender.send(match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(shared.failure(error, "putting the agent into a volume").await),
+        });
+    });
+    filled.await.unwrap_or_else(|_| Err(unusable("the runtime is shutting down")))?;
+    Ok(volume)
+}
+
+async fn fill(
+    engine: &Shared,
+    container: &str,
+    executable: File,
+    size: u64,
+) -> Result<(), bollard::errors::Error> {
+    let path = format!("{VOLUME_IN_CONTAINER}/{EXECUTABLE}");
+    let options = ContainerArchiveInfoOptionsBuilder::default().path(&path).build();
+    match engine.docker.get_container_archive_info(container, Some(options)).await {
+        // Put there before, and whole.
+        Ok(stat) if u64::try_from(stat.size) == Ok(size) => return Ok(()),
+        Ok(_) => {}
+        Err(error) if api::has_status(&error, 404) => {}
+        Err(error) => return Err(error),
+    }
+    let mut header = tar::Header::new_gnu();
+    header.set_path(EXECUTABLE)?;
+    header.set_size(size);
+    header.set_mode(0o555);
+    header.set_cksum();
+    // Not in memory: it is several times as large as everything else here. Two blocks of zeros end an archive.
+    let padding = io::repeat(0).take(size.next_multiple_of(512) - size + 1024);
+    let archive = Cursor::new(header.as_bytes().to_vec()).chain(executable.take(size)).chain(padding);
+    let options = UploadToContainerOptionsBuilder::default().path(VOLUME_IN_CONTAINER).build();
+    let body = bollard::body_try_stream(pieces(archive));
+    engine.docker.upload_to_container(container, Some(options), body).await
+}
+
+fn unusable(what: &str) -> EngineError {
+    EngineError::new(EngineErrorKind::Unreachable, what)
+}

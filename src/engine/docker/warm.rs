@@ -1,0 +1,311 @@
+//! Containers that wait for a request each, started ahead of them.
+//!
+//! The engine takes a few hundred milliseconds to start a container, and a person should not wait for it. What waits is a
+//! container whose agent has dialled in; the request goes to it over that connection, past the engine. When it is over, the
+//! container is removed like any other, and another is started in its stead.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use super::agent::{Inhabited, Purpose, Removal, inhabit};
+use super::container::was_out_of_memory;
+use super::{Found, Shared};
+use crate::agent::Answer;
+use crate::engine::agent::{HandOver, HangUp, Refusal, head, is_alive, outcome, status};
+use crate::engine::demand::{Bounds, Demand};
+use crate::engine::streams::{Streams, pipes};
+use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Invocation, Process, Program, Reaper, Warm};
+use crate::reason::Reason;
+
+/// How far `warm = "auto"` goes here. A container costs the engine some 15 MiB while it waits, and a third of a second
+/// of a processor to be made: few, and not thrown away soon.
+const BOUNDS: Bounds = Bounds { most: 4, kept_for: Duration::from_secs(60) };
+
+/// How many are started at once: requests that find none want the engine too.
+const MOST_COMING: usize = 2;
+
+/// How long one may wait before another takes its place.
+const OLDEST: Duration = Duration::from_secs(600);
+
+/// How long an agent may take to say that it has a request. It takes half a millisecond; a paused one never says so.
+const CONFIRMATION: Duration = Duration::from_secs(1);
+
+/// How long a program runs before the next container is started in its stead.
+const HEAD_START: Duration = Duration::from_millis(100);
+
+/// Pauses after a container could not be started: the first, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How long a reaper waits for a removal that does not succeed.
+const REAP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A route's containers that wait.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) program: Program,
+    pub(super) image: Found,
+    route: Arc<str>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The oldest first.
+    waiting: VecDeque<(Inhabited, Instant)>,
+    /// How many are being started.
+    coming: usize,
+    demand: Demand,
+    /// When the engine is asked again after it has failed, and how long it is left alone then.
+    respite: Option<(Instant, Duration)>,
+    /// Whether the route has another pool by now, or the engine is being cleared.
+    closed: bool,
+}
+
+/// A request is running, as far as its route's demand is concerned.
+#[derive(Debug)]
+pub(super) struct Turn {
+    engine: Arc<Shared>,
+    pool: Arc<Pool>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pool.state().demand.ended();
+        self.pool.refill(&self.engine);
+    }
+}
+
+impl Pool {
+    pub(super) fn new(program: Program, image: Found, route: Arc<str>) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            coming: 0,
+            demand: Demand::new(),
+            respite: None,
+            closed: false,
+        };
+        Self { program, image, route, state: Mutex::new(state) }
+    }
+
+    /// Whether it ever has any waiting.
+    pub(super) fn is_of_use(program: &Program) -> bool {
+        // Without an init the program is process 1, and nobody can wait in its place.
+        program.init && program.warm != Warm::Fixed(0)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request.
+    pub(super) fn turn(self: &Arc<Self>, engine: &Arc<Shared>) -> Turn {
+        self.state().demand.begun();
+        Turn { engine: engine.clone(), pool: self.clone() }
+    }
+
+    /// Begins a program in a container that waits. `None`: none does, or none that is alive. Then nothing has run.
+    ///
+    /// # Errors
+    /// Where dcgi itself has run out of something, or the program cannot be run.
+    pub(super) async fn begin(
+        &self,
+        engine: &Arc<Shared>,
+        invocation: &Invocation,
+        turn: &Arc<Turn>,
+    ) -> Result<Option<Process>, EngineError> {
+        let head = head(invocation, true);
+        while let Some(inhabited) = self.take() {
+            let (streams, theirs) = pipes(inhabited.owner)
+                .map_err(|error| failed("making the program's streams").because(error))?;
+            // From here on it may run: whoever gives up meanwhile, the request's place is taken until it is gone.
+            inhabited.removal.hold(invocation.lease.clone());
+            let offered = HandOver { head: &head, streams: &theirs };
+            match offer(&inhabited.connection, &offered).await? {
+                Offer::Taken => {
+                    drop(theirs);
+                    return Ok(Some(attend(engine, inhabited, streams, turn)));
+                }
+                // It goes, and another one is tried.
+                Offer::Declined(why) => {
+                    tracing::info!(container = inhabited.name, "a container that waited is left: {why}");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&self) -> Option<Inhabited> {
+        loop {
+            let (inhabited, _) = self.state().waiting.pop_front()?;
+            if is_alive(&inhabited.connection) {
+                return Some(inhabited);
+            }
+        }
+    }
+
+    /// Has containers started until enough wait. What it takes happens in the background.
+    pub(super) fn refill(self: &Arc<Self>, engine: &Arc<Shared>) {
+        let mut state = self.state();
+        while !state.closed
+            && state.coming < MOST_COMING
+            && state.waiting.len() + state.coming < state.demand.wanted(self.program.warm, BOUNDS)
+            && state.respite.is_none_or(|(until, _)| until <= Instant::now())
+        {
+            state.coming += 1;
+            let (pool, engine) = (self.clone(), engine.clone());
+            tokio::spawn(async move {
+                let config = &pool.image.config;
+                let made = inhabit(&engine, &pool.program, config, &pool.route, Purpose::Once).await;
+                pool.arrived(made);
+                pool.refill(&engine);
+            });
+        }
+    }
+
+    fn arrived(&self, made: Result<Inhabited, EngineError>) {
+        let mut state = self.state();
+        state.coming -= 1;
+        match made {
+            Ok(inhabited) if !state.closed => {
+                state.respite = None;
+                state.waiting.push_back((inhabited, Instant::now()));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let pause = state.respite.map_or(BACKOFF.0, |(_, before)| (before * 2).min(BACKOFF.1));
+                // Once a series: requests go on without.
+                if state.respite.is_none() {
+                    tracing::warn!(route = %self.route, "no container can be kept ready: {}", Reason(&error));
+                }
+                state.respite = Some((Instant::now() + pause, pause));
+            }
+        }
+    }
+
+    /// Lets go of what has died, is old, or is not needed any more. To be called now and then.
+    pub(super) fn tidy(self: &Arc<Self>, engine: &Arc<Shared>) {
+        let mut unneeded = Vec::new();
+        {
+            let mut state = self.state();
+            state.demand.forget();
+            let wanted = state.demand.wanted(self.program.warm, BOUNDS);
+            let mut kept = VecDeque::new();
+            for (inhabited, since) in std::mem::take(&mut state.waiting) {
+                let is_fresh = since.elapsed() < OLDEST && is_alive(&inhabited.connection);
+                match is_fresh && kept.len() < wanted {
+                    true => kept.push_back((inhabited, since)),
+                    false => unneeded.push(inhabited),
+                }
+            }
+            state.waiting = kept;
+        }
+        drop(unneeded);
+        self.refill(engine);
+    }
+
+    /// Lets go of all that wait, and keeps none from here on.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(waiting);
+    }
+}
+
+/// What becomes of a request that is offered to an agent.
+enum Offer {
+    Taken,
+    /// It has run nothing, and never will.
+    Declined(String),
+}
+
+async fn offer(connection: &UnixStream, hand_over: &HandOver<'_>) -> Result<Offer, EngineError> {
+    let exchange = async {
+        match hand_over.on(connection).await {
+            Ok(()) => {}
+            Err(Refusal::Untouched(error)) => return Ok(Offer::Declined(error.to_string())),
+            Err(Refusal::Exhausted(error)) => return Err(failed("handing over the request").because(error)),
+        }
+        taken(outcome(connection).await)
+    };
+    match tokio::time::timeout(CONFIRMATION, exchange).await {
+        Ok(result) => result,
+        Err(_) => {
+            // From here on its confirmation does not arrive, and then it runs nothing. One that was on its way is still
+            // read.
+            _ = rustix::net::shutdown(connection.as_fd(), rustix::net::Shutdown::Read);
+            match taken(outcome(connection).await) {
+                Ok(Offer::Taken) => {
+                    Err(failed("the container has taken the request, and said so too late to be heard"))
+                }
+                _ => Ok(Offer::Declined("it does not answer: is it paused?".to_owned())),
+            }
+        }
+    }
+}
+
+fn taken(answer: io::Result<Answer>) -> Result<Offer, EngineError> {
+    match answer {
+        Ok(Answer::Taken) => Ok(Offer::Taken),
+        // Before the confirmation nothing runs.
+        Ok(other) => Ok(Offer::Declined(format!("its agent says {other:?}"))),
+        Err(error) => Ok(Offer::Declined(error.to_string())),
+    }
+}
+
+/// Sees a program in its container to its end.
+fn attend(engine: &Arc<Shared>, inhabited: Inhabited, streams: Streams, turn: &Arc<Turn>) -> Process {
+    let Inhabited { connection, name, mut removal, .. } = inhabited;
+    let gone = removal.gone();
+    let (exit_sender, exit) = oneshot::channel();
+    let (engine, control, turn) = (engine.clone(), connection.clone(), turn.clone());
+    tokio::spawn(async move {
+        let ended = outcome(&control);
+        let mut ended = std::pin::pin!(ended);
+        let answer = tokio::select! {
+            answer = &mut ended => answer,
+            () = tokio::time::sleep(HEAD_START) => {
+                turn.pool.refill(&turn.engine);
+                ended.await
+            }
+        };
+        let command = turn.pool.image.config.command_line(&turn.pool.program).join(" ");
+        let status = match status(answer, true, &command) {
+            Ok(ExitStatus::Signalled { signal, out_of_memory: None }) => {
+                let out_of_memory = was_out_of_memory(&engine, &name).await.then_some(true);
+                Ok(ExitStatus::Signalled { signal, out_of_memory })
+            }
+            status => status,
+        };
+        _ = exit_sender.send(status);
+        drop(turn);
+    });
+    Process {
+        stdin: Box::pin(streams.stdin),
+        stdout: Box::pin(streams.stdout),
+        stderr: Box::pin(streams.stderr),
+        exit: Box::pin(
+            async move { exit.await.unwrap_or_else(|_| Err(failed("the runtime is shutting down"))) },
+        ),
+        reaper: Reaper::new(Kill { _hang_up: HangUp(connection), _removal: removal }, async move {
+            _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
+        }),
+    }
+}
+
+/// Dropped, it ends the program at once, and then the container.
+struct Kill {
+    _hang_up: HangUp,
+    _removal: Removal,
+}
+
+fn failed(what: &str) -> EngineError {
+    EngineError::new(EngineErrorKind::Unreachable, what)
+}

@@ -1,0 +1,161 @@
+//! Sandboxes that stay: an agent in them runs the program for each request.
+//!
+//! To the launcher, the agent is the program: its standard input is the connection over which requests come. The
+//! executable itself comes along as an open file, so that nothing of it has to be in the image.
+//!
+//! # Security
+//! It is a copy in memory that nobody can change (a sealed memfd): a program sees it as `/proc/1/exe`, and with the right
+//! user could otherwise write to dcgi's own executable (CVE-2019-5736).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rustix::fs::{MemfdFlags, SealFlags};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::pool::{Pool, exhausted};
+use super::process::{Hangup, attend};
+use super::store::Image;
+use crate::agent::{Executable, PING};
+use crate::engine::agent::{Home, Resident};
+use crate::engine::{EngineError, EngineErrorKind, Program, Warm};
+
+/// How long an agent may take to answer at first.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is an agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    executable: Executable,
+    /// Made when it is first needed.
+    sealed: Mutex<Option<Arc<OwnedFd>>>,
+}
+
+impl Agent {
+    pub(super) fn new(executable: Executable) -> Self {
+        Self { executable, sealed: Mutex::default() }
+    }
+
+    /// The executable, sealed.
+    fn sealed(&self) -> io::Result<Arc<OwnedFd>> {
+        let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sealed) = &*sealed {
+            return Ok(sealed.clone());
+        }
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut file = File::from(rustix::fs::memfd_create("dcgi", flags)?);
+        io::copy(&mut self.executable.open()?, &mut file)?;
+        let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals)?;
+        // Not the one that can write.
+        let reopened = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        Ok(sealed.insert(Arc::new(reopened.into())).clone())
+    }
+}
+
+/// Shared sandboxes of one route.
+#[derive(Debug)]
+pub(super) struct Lodging {
+    pub(super) engine: Weak<Shared>,
+    pub(super) program: Program,
+    pub(super) image: Image,
+    pub(super) route: Arc<str>,
+}
+
+impl Home for Lodging {
+    fn settle(self: Arc<Self>) -> BoxFuture<'static, Result<Resident, EngineError>> {
+        async move {
+            let gone = || EngineError::new(EngineErrorKind::Unreachable, "the engine is not in use any more");
+            let engine = self.engine.upgrade().ok_or_else(gone)?;
+            // It is kept by itself, so nobody waits in its stead; and the agent is the init.
+            let program = Program { warm: Warm::Fixed(0), init: false, ..self.program.clone() };
+            let pool = Arc::new(engine.plan(program, self.image.clone()).await?);
+            settle(&engine, &pool, &self.route).await
+        }
+        .boxed()
+    }
+}
+
+async fn settle(engine: &Arc<Shared>, pool: &Arc<Pool>, route: &Arc<str>) -> Result<Resident, EngineError> {
+    let failed = |error: io::Error| exhausted("making a shared container's streams", error);
+    let Some(agent) = engine.agent.get() else {
+        return Err(EngineError::new(EngineErrorKind::Refused, "no executable was named that is an agent"));
+    };
+    let executable = agent.sealed().map_err(|error| exhausted("reading the agent's executable", error))?;
+    let sandbox = pool.take(engine).await?;
+    let name = String::from_utf8_lossy(&sandbox.host_name).into_owned();
+    let (master, theirs) = UnixStream::pair().map_err(failed)?;
+    let (complaints, output) = io::pipe().map_err(failed)?;
+    let output = OwnedFd::from(output);
+    let run = pool.run_agent(&sandbox.host_name);
+    let streams = [theirs.as_fd(), executable.as_fd(), output.as_fd()];
+    let control = sandbox.control.clone();
+    let removal = Hangup(control.clone());
+    let sent = run.send(control.as_fd(), streams).map(<[u8]>::is_empty);
+    drop((theirs, output));
+    let (exit_sender, exit) = oneshot::channel();
+    let (gone_sender, gone) = oneshot::channel::<()>();
+    let (shared, own) = (engine.clone(), pool.clone());
+    engine.tasks.spawn(async move {
+        // Its slot is not used again: what many requests have left there is not looked at.
+        drop(attend(&shared, &own, sandbox, exit_sender).await);
+        own.give_back(&shared, None);
+        own.close();
+        drop(gone_sender);
+    });
+    match sent {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(exhausted(
+                "handing over to an agent",
+                io::Error::other("its command line is too long"),
+            ));
+        }
+        Err(error) => return Err(exhausted("handing over to an agent", error)),
+    }
+    let complaints = pipe::Receiver::from_owned_fd(complaints.into()).map_err(failed)?;
+    engine.tasks.spawn(pass_on(complaints, route.clone()));
+    let answered = async {
+        master.writable().await?;
+        master.try_write(&[PING])?;
+        master.readable().await?;
+        match master.try_read(&mut [0])? {
+            0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            _ => Ok(()),
+        }
+    };
+    let unable = |why: io::Error| exhausted("starting a shared container's agent", why);
+    match tokio::time::timeout(PATIENCE, answered).await {
+        Ok(Ok(())) => {}
+        // It has ended, and how says more.
+        Ok(Err(error)) => {
+            return Err(match exit.await {
+                Ok(Err(why)) => why,
+                Ok(Ok(status)) => unable(io::Error::other(format!("it ended: {status}"))),
+                Err(_) => unable(error),
+            });
+        }
+        Err(_) => return Err(unable(io::ErrorKind::TimedOut.into())),
+    }
+    let gone = async move { _ = gone.await }.boxed();
+    Ok(Resident { master: Arc::new(master), owner: pool.plan.owner, name, removal: Box::new(removal), gone })
+}
+
+/// Logs what an agent, or a program that has outlived its request, complains about.
+async fn pass_on(complaints: pipe::Receiver, route: Arc<str>) {
+    let mut lines = BufReader::new(complaints);
+    let mut line = Vec::new();
+    while let Ok(1..) = lines.read_until(b'\n', &mut line).await {
+        tracing::warn!(%route, "{}", String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+}
