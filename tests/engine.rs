@@ -15,7 +15,7 @@ use common::docker::PrivateEngine;
 use common::server::unique_path;
 use common::{PATIENCE, Server, wait_until};
 
-const ROUTE: &str = "[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\n";
+const ROUTE: &str = "[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\nwarm = 0\n";
 
 #[test]
 fn an_engine_that_is_lost_gives_503_and_serves_again_when_it_is_back() {

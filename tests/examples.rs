@@ -35,6 +35,7 @@ fn git_clones_commits_pushes_and_clones_again() {
             path = "/git"
             image = "dcgi/git"
             pull = "never"
+            warm = 0
             volumes = ["{}:/srv/git"]
             user = "{}"
             max_request_body = "64MiB"

@@ -10,7 +10,7 @@ use common::docker::containers;
 use common::server::{dcgi, read_all, unique_path};
 use common::{Connection, PATIENCE, Server, wait_until};
 
-const ROUTE: &str = "[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\n";
+const ROUTE: &str = "[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\nwarm = 0\n";
 
 /// Sends a request, and waits for its answer elsewhere.
 fn request(server: &Server, steps: &str) -> std::thread::JoinHandle<common::Response> {

@@ -89,7 +89,7 @@ impl Agent {
     /// # Errors
     /// Where nobody can be dialled, or the request is malformed: then nothing has run.
     pub fn once(self, from: Once) -> io::Result<u8> {
-        let program = Program::new(self.command.clone(), true)?;
+        let program = self.program(true)?;
         let mut server = Server::new(program, self.max_concurrency, self.timeout)?;
         match from {
             Once::Dial(path, token) => {
@@ -117,7 +117,7 @@ impl Agent {
     /// Where nobody can be dialled, or the address cannot be listened on.
     pub fn listen(self, from: Listen) -> io::Result<()> {
         let trusting = matches!(from, Listen::Dial(..) | Listen::Stdin);
-        let program = Program::new(self.command.clone(), trusting)?;
+        let program = self.program(trusting)?;
         let server = Server::new(program, self.max_concurrency, self.timeout)?;
         let source = match from {
             Listen::Dial(path, token) => Source::Master(dial(&path, &token)?),
@@ -138,6 +138,14 @@ impl Agent {
             }
         };
         server.serve(Some(source)).map(drop)
+    }
+}
+
+impl Agent {
+    fn program(&self, trusting: bool) -> io::Result<Program> {
+        // What `ps` shows: the executable may have been found by the number of a descriptor.
+        _ = rustix::thread::set_name(c"dcgi-agent");
+        Program::new(self.command.clone(), trusting)
     }
 }
 

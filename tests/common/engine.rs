@@ -131,20 +131,23 @@ fn sandboxes(server: u32, variable: &str) -> usize {
 
 /// Makes the probe's images in a store.
 fn import_probe(store: &Path, change: impl Fn(&mut Command)) {
+    import_probe_as(store, PROBE, &[], &change);
+    import_probe_as(store, &format!("{PROBE}-in-srv"), &["--workdir", "/srv"], &change);
+}
+
+/// Makes an image of the probe in a store, with more options of `dcgi image import`.
+pub fn import_probe_as(store: &Path, reference: &str, more: &[&str], change: impl Fn(&mut Command)) {
     let probe = docker::compiled_probe();
     let mut archive = tar::Builder::new(Vec::new());
     archive.append_path_with_name(&probe, "app/probe").unwrap();
     std::fs::remove_dir_all(probe.parent().unwrap()).unwrap();
     let archive = archive.into_inner().unwrap();
-    let in_srv = format!("{PROBE}-in-srv");
-    for (reference, more) in [(PROBE, [].as_slice()), (&in_srv, &["--workdir", "/srv"])] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dcgi"));
-        change(&mut command);
-        command.args(["image", "--store"]).arg(store).args(["import", "-", reference]);
-        command.args(["--entrypoint", "/app/probe", "--env", "FROM_IMAGE=yes"]).args(more);
-        let (success, said) = super::piped(&mut command, &archive);
-        assert!(success, "{command:?}: {said}");
-    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dcgi"));
+    change(&mut command);
+    command.args(["image", "--store"]).arg(store).args(["import", "-", reference]);
+    command.args(["--entrypoint", "/app/probe", "--env", "FROM_IMAGE=yes"]).args(more);
+    let (success, said) = super::piped(&mut command, &archive);
+    assert!(success, "{command:?}: {said}");
 }
 
 /// A command that runs dcgi as an ordinary user, who has first put himself into these cgroups.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, exit};
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,11 @@ fn main() {
             "orphan" => {
                 let own = std::env::current_exe().unwrap();
                 Command::new(own).args(["linger", &text]).spawn().map(drop)
+            }
+            // An orphan that has left its program's process group, as daemons do.
+            "daemon" => {
+                let own = std::env::current_exe().unwrap();
+                Command::new(own).args(["linger", &text]).process_group(0).spawn().map(drop)
             }
             "spawn" => {
                 let own = std::env::current_exe().unwrap();

@@ -39,8 +39,8 @@ const DIAL_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Agents {
     runtime_dir: RuntimeDir,
     executable: Executable,
-    /// The volume's name, once it is known to be filled.
-    volume: tokio::sync::OnceCell<String>,
+    /// The volume's name, while it is known to be filled. Somebody may clear away volumes that no container uses.
+    volume: tokio::sync::Mutex<Option<String>>,
 }
 
 impl fmt::Debug for Agents {
@@ -95,7 +95,16 @@ impl Removal {
 
 impl Agents {
     pub(super) fn new(runtime_dir: RuntimeDir, executable: Executable) -> Self {
-        Self { runtime_dir, executable, volume: tokio::sync::OnceCell::new() }
+        Self { runtime_dir, executable, volume: tokio::sync::Mutex::default() }
+    }
+
+    async fn volume(&self, engine: &Arc<Shared>, image: &str) -> Result<String, EngineError> {
+        let mut known = self.volume.lock().await;
+        if let Some(volume) = &*known {
+            return Ok(volume.clone());
+        }
+        let volume = fill_volume(engine, &self.executable, image).await?;
+        Ok(known.insert(volume).clone())
     }
 }
 
@@ -108,16 +117,19 @@ pub(super) async fn inhabit(
     purpose: Purpose,
 ) -> Result<Inhabited, EngineError> {
     let agents = engine.agents()?;
-    let volume =
-        agents.volume.get_or_try_init(|| fill_volume(engine, &agents.executable, &program.image)).await?;
+    let volume = agents.volume(engine, &program.image).await?;
     let door = Door::open(&agents.runtime_dir)
         .map_err(|error| unusable("making a socket for a container's agent").because(error))?;
-    let body = create_body(engine, program, image, route, purpose, volume, &door);
+    let body = create_body(engine, program, image, route, purpose, &volume, &door);
     let id = uuid::Uuid::now_v7().simple().to_string();
     let name = engine.instance.container_name(&id);
     let (ready, inhabited) = oneshot::channel();
     engine.containers.spawn(live(engine.clone(), name, body, door, ready));
-    inhabited.await.unwrap_or_else(|_| Err(unusable("the runtime is shutting down")))
+    let inhabited = inhabited.await.unwrap_or_else(|_| Err(unusable("the runtime is shutting down")));
+    if inhabited.is_err() {
+        *agents.volume.lock().await = None;
+    }
+    inhabited
 }
 
 async fn live(

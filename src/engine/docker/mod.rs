@@ -41,9 +41,10 @@ use super::agent::{Home, Key, Places, Resident, Residents, RuntimeDir};
 use super::images::Images;
 use super::instance::Instance;
 use super::{
-    Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Lease, Process, Program,
+    Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Lease, Process, Program, Warm,
 };
 use crate::agent::Executable;
+use crate::reason::Reason;
 use agent::{Agents, Inhabited, Purpose};
 use api::ErrorContext;
 pub use endpoint::Endpoint;
@@ -183,6 +184,12 @@ impl Engine for DockerEngine {
                 Isolation::Fresh => {
                     if let Some(pool) = self.shared.pool(program, image, route) {
                         pool.refill(&self.shared);
+                    } else if let Warm::Fixed(1..) = program.warm {
+                        let why = match self.shared.agents() {
+                            Ok(_) => "`init = false` leaves no room for an agent".to_owned(),
+                            Err(error) => Reason(&error).to_string(),
+                        };
+                        tracing::warn!(%route, "no container is kept ready for its requests: {why}");
                     }
                 }
             }
@@ -247,7 +254,7 @@ impl Shared {
     /// What agents need.
     fn agents(&self) -> Result<&Agents, EngineError> {
         let refused = |why: String| {
-            EngineError::new(EngineErrorKind::Refused, "no container can be kept here").because(why)
+            EngineError::new(EngineErrorKind::Refused, "no container can have an agent here").because(why)
         };
         match self.agents.get() {
             Some(agents) => agents.as_ref().map_err(|why| refused(why.clone())),

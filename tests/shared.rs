@@ -1,0 +1,332 @@
+//! Routes whose requests share a container, on every engine that is there.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::docker::{self, docker};
+use common::embedded::named;
+use common::engine::import_probe_as;
+use common::processes::{name_of, parent_of, variables_of};
+use common::{Connection, PATIENCE, Server, Under, encoded, wait_until};
+
+/// How long an engine on a busy machine may take to make a container.
+const A_WHILE: Duration = Duration::from_secs(60);
+
+/// An engine, with the probe's image under a name of its own.
+struct Place {
+    under: Under,
+    folder: PathBuf,
+    image: String,
+}
+
+impl Place {
+    fn docker() -> Self {
+        Self::new(Under::DockerAgents, common::server::unique_path("shared"))
+    }
+
+    fn embedded() -> Self {
+        let folder = common::server::unique_path("shared");
+        std::fs::create_dir_all(&folder).unwrap();
+        Self::new(Under::Embedded { store: folder.join("store"), ordinary: None }, folder)
+    }
+
+    fn new(under: Under, folder: PathBuf) -> Self {
+        let image = format!("dcgi-test/{}", folder.file_name().unwrap().to_str().unwrap().to_lowercase());
+        let place = Self { under, folder, image };
+        place.put_image("/app");
+        place
+    }
+
+    /// Has the image's name stand for one whose programs begin in a directory.
+    fn put_image(&self, directory: &str) {
+        match &self.under {
+            Under::Embedded { store, .. } => {
+                import_probe_as(store, &self.image, &["--workdir", directory], |_| {});
+            }
+            _ => {
+                let probe = docker::probe_image();
+                let source = if directory == "/app" { probe.to_owned() } else { format!("{probe}-in-srv") };
+                docker(&["tag", &source, &self.image]);
+            }
+        }
+    }
+
+    fn serve(&self, more: &str) -> Server {
+        let engine = match self.under {
+            Under::Embedded { .. } => "embedded",
+            _ => "docker",
+        };
+        let config = format!(
+            "engine = \"{engine}\"\n[[route]]\npath = \"/p\"\nimage = \"{}\"\npull = \"never\"\n\
+             isolation = \"shared\"\n{more}\n",
+            self.image
+        );
+        let server = Server::start_under(self.under.clone(), &config, |_| {});
+        wait_until("it serves", A_WHILE, || server.get("/p?text&print=served").text() == "served");
+        server
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.folder);
+        if let Under::DockerAgents = self.under {
+            docker(&["rmi", &self.image]);
+        }
+    }
+}
+
+/// Each test as one of Docker's and one of the embedded engine's.
+macro_rules! on_every_engine {
+    ($($name:ident)*) => {
+        mod on_docker { $(#[test] fn $name() { super::$name(&super::Place::docker()); })* }
+        mod embedded { $(#[test] fn $name() { super::$name(&super::Place::embedded()); })* }
+    };
+}
+
+on_every_engine! {
+    requests_share_a_container_and_have_a_process_each
+    replicas_take_turns
+    a_container_that_dies_is_made_again_and_meanwhile_it_is_503
+    a_container_that_does_not_answer_is_503_until_it_does
+    programs_that_leave_children_leave_no_zombie_and_hold_no_answer
+    a_program_that_closes_its_streams_early_has_its_status_counted
+    a_thousand_connections_at_once_are_answered_by_sixteen_programs
+    sigterm_under_load_lets_all_requests_finish_and_leaves_nothing
+    a_dcgi_that_is_killed_leaves_nothing_running
+    a_header_block_of_a_mebibyte_is_502_and_the_next_request_is_served
+    an_image_that_is_replaced_takes_over_without_a_request_lost
+}
+
+#[track_caller]
+fn answered_in(server: &Server) -> String {
+    let response = server.get("/p?text&env=HOSTNAME");
+    assert_eq!(response.status, 200, "{}", response.text());
+    response.text()
+}
+
+/// The process id, on this machine, of the agent behind a server.
+#[track_caller]
+fn agent(server: &Server, place: &Place) -> u32 {
+    match place.under {
+        Under::Embedded { .. } => named(server.pid(), "dcgi-agent").pop_first().expect("an agent runs"),
+        _ => {
+            let name = format!("name=^/dcgi-{}-", server.pid());
+            let container = docker(&["ps", "-q", "--filter", &name]);
+            docker(&["inspect", "--format", "{{.State.Pid}}", container.trim()]).trim().parse().unwrap()
+        }
+    }
+}
+
+fn signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+}
+
+fn requests_share_a_container_and_have_a_process_each(place: &Place) {
+    let server = place.serve("");
+    let first = answered_in(&server);
+    let pids: BTreeSet<_> = (0..5)
+        .map(|_| {
+            assert_eq!(answered_in(&server), first);
+            let status = server.get("/p?text&file=/proc/self/status").text();
+            status.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap().trim().to_owned()
+        })
+        .collect();
+    assert_eq!(pids.len(), 5, "{pids:?}");
+}
+
+fn replicas_take_turns(place: &Place) {
+    let server = place.serve("replicas = 2");
+    let mut seen = BTreeSet::new();
+    wait_until("both have answered", A_WHILE, || {
+        seen.insert(answered_in(&server));
+        seen.len() == 2
+    });
+    let (first, second, third) = (answered_in(&server), answered_in(&server), answered_in(&server));
+    assert_eq!((first == third, first == second), (true, false));
+}
+
+fn a_container_that_dies_is_made_again_and_meanwhile_it_is_503(place: &Place) {
+    let server = place.serve("");
+    let before = answered_in(&server);
+    signal(agent(&server, place), "KILL");
+    let mut refused = None;
+    wait_until("another serves", A_WHILE, || {
+        let response = server.get("/p?text&env=HOSTNAME");
+        match response.status {
+            200 => return response.text() != before,
+            503 => refused = refused.take().or(response.header("retry-after").map(str::to_owned)),
+            status => panic!("{status}: {}", response.text()),
+        }
+        false
+    });
+    assert!(
+        refused.is_some_and(|seconds| seconds.parse::<u64>().is_ok()),
+        "nobody was told when to come again"
+    );
+    server.wait_for_log("a shared container has died");
+}
+
+fn a_container_that_does_not_answer_is_503_until_it_does(place: &Place) {
+    let server = place.serve("timeout = \"60s\"\nidle_timeout = \"60s\"");
+    let agent = agent(&server, place);
+    let before = answered_in(&server);
+    // As `docker pause` does it, and anybody else may.
+    signal(agent, "STOP");
+    wait_until("requests are refused", A_WHILE, || {
+        let mut connection = server.connect();
+        connection.send("GET /p?text HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        server.log().contains("does not answer")
+    });
+    let response = server.get("/p?text");
+    assert_eq!(response.status, 503);
+    assert!(response.header("retry-after").is_some());
+    signal(agent, "CONT");
+    wait_until("it serves again", A_WHILE, || server.get("/p?text&print=served").text() == "served");
+    assert_eq!(answered_in(&server), before, "another has taken its place");
+}
+
+fn programs_that_leave_children_leave_no_zombie_and_hold_no_answer(place: &Place) {
+    let server = place.serve("");
+    let agent = agent(&server, place);
+    for _ in 0..3 {
+        let began = Instant::now();
+        assert_eq!(server.get("/p?text&orphan=600000&print=answered").text(), "answered");
+        assert!(began.elapsed() < Duration::from_secs(60), "the orphan holds the answer");
+    }
+    // They are in their program's process group, and go with it. A daemon stays, and holds nothing up either.
+    for _ in 0..3 {
+        assert_eq!(server.get("/p?text&daemon=2000&print=answered").text(), "answered");
+    }
+    let children = || {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter(|pid| parent_of(*pid) == Some(agent)).count()
+    };
+    wait_until("no child is left", PATIENCE, || children() == 0);
+}
+
+fn a_program_that_closes_its_streams_early_has_its_status_counted(place: &Place) {
+    let server = place.serve("");
+    let mut connection = server.connect();
+    let response = connection.post("/p?close=0&text&print=answered&sleep=50&exit=3", vec![b'x'; 1 << 20]);
+    assert_eq!((response.status, response.text().as_str()), (200, "answered"));
+    server.wait_for_log_of(response.id(), "exit status 3");
+    let response = server.get("/p?err=why&close=1&close=2&sleep=50&exit=3");
+    assert_eq!(response.status, 502);
+    assert_eq!(server.get("/p?text&print=served").text(), "served");
+}
+
+fn a_thousand_connections_at_once_are_answered_by_sixteen_programs(place: &Place) {
+    let server = place
+        .serve("max_concurrency = 16\nqueue = 1000\nqueue_timeout = \"60s\"\ntimeout = \"60s\"\npids = 64");
+    let mut connections: Vec<_> = (0..1000).map(|_| server.connect()).collect();
+    for connection in &mut connections {
+        let head = format!("Host: {}\r\nConnection: close", server.address);
+        connection.send(format!("GET /p?text&print=served&sleep=20 HTTP/1.1\r\n{head}\r\n\r\n"));
+    }
+    let is_done = AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut most = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                most = most.max(programs_in_the_query("print=served&sleep=20", &server));
+            }
+            most
+        });
+        for mut connection in connections {
+            let response = connection.response();
+            assert_eq!((response.status, response.text().as_str()), (200, "served"));
+        }
+        is_done.store(true, Ordering::Relaxed);
+        watching.join().unwrap()
+    });
+    assert!((1..=16).contains(&most), "{most} programs at once");
+}
+
+fn sigterm_under_load_lets_all_requests_finish_and_leaves_nothing(place: &Place) {
+    let mut server = place.serve("");
+    let address = server.address;
+    let requests: Vec<_> = (0..8)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut connection = Connection::open(address);
+                connection.send(
+                    "GET /p?text&print=begun&sleep=1500&print=-ended HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                );
+                connection
+            })
+        })
+        .collect();
+    let mut connections: Vec<_> = requests.into_iter().map(|request| request.join().unwrap()).collect();
+    let mut answers: Vec<_> = connections.iter_mut().map(Connection::head).collect();
+    let agent = agent(&server, place);
+    server.signal("TERM");
+    for (connection, answer) in connections.iter_mut().zip(&mut answers) {
+        connection.body(answer);
+        assert_eq!((answer.text().as_str(), answer.complete), ("begun-ended", true));
+    }
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(name_of(agent), None, "its agent is left");
+    if let Under::DockerAgents = place.under {
+        assert_eq!(docker(&["ps", "-aq", "--filter", &format!("name=^/dcgi-{}-", server.pid())]), "");
+    }
+}
+
+fn a_dcgi_that_is_killed_leaves_nothing_running(place: &Place) {
+    let mut server = place.serve("");
+    let mut connection = server.connect();
+    let head = format!("Host: {}", server.address);
+    connection.send(format!("GET /p?text&print=begun&forever HTTP/1.1\r\n{head}\r\n\r\n"));
+    connection.head();
+    assert_eq!(programs_in_the_query("print=begun&forever", &server), 1);
+    let agent = agent(&server, place);
+    server.signal("KILL");
+    server.wait();
+    wait_until("the agent is gone", A_WHILE, || name_of(agent).is_none());
+    wait_until("its program is gone", A_WHILE, || programs_in_the_query("print=begun&forever", &server) == 0);
+    if let Under::DockerAgents = place.under {
+        let name = format!("name=^/dcgi-{}-", server.pid());
+        wait_until("its container is gone", A_WHILE, || docker(&["ps", "-aq", "--filter", &name]).is_empty());
+    }
+}
+
+/// How many programs run for a query string of a server's.
+fn programs_in_the_query(query: &str, server: &Server) -> usize {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let port = format!("SERVER_PORT={}\0", server.address.port());
+    let is_one = |variables: &str| variables.contains(query) && variables.contains(&port);
+    pids.filter(|pid| is_one(&variables_of(*pid))).count()
+}
+
+fn a_header_block_of_a_mebibyte_is_502_and_the_next_request_is_served(place: &Place) {
+    let server = place.serve("");
+    let response = server.get(&format!("/p?print={}&fill=1048576", encoded("X-Long: ")));
+    assert_eq!(response.status, 502);
+    assert_eq!(server.get("/p?text&print=served").text(), "served");
+}
+
+fn an_image_that_is_replaced_takes_over_without_a_request_lost(place: &Place) {
+    let server = place.serve("");
+    let before = answered_in(&server);
+    assert_eq!(server.get("/p?text&cwd").text(), "/app\n");
+    place.put_image("/srv");
+    // Meanwhile each request is answered, by the one or by the other.
+    wait_until("the other image answers", A_WHILE, || {
+        let response = server.get("/p?text&cwd");
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.text() == "/srv\n"
+    });
+    assert_ne!(answered_in(&server), before);
+    let only_one = || match place.under {
+        Under::Embedded { .. } => named(server.pid(), "dcgi-agent").len(),
+        _ => docker(&["ps", "-aq", "--filter", &format!("name=^/dcgi-{}-", server.pid())]).lines().count(),
+    };
+    wait_until("the one before is gone", A_WHILE, || only_one() == 1);
+}
