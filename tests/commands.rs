@@ -90,6 +90,17 @@ fn check_tells_all_problems_of_a_file_at_once() {
 }
 
 #[test]
+fn check_says_what_requests_share_where_they_share_a_container() {
+    let fresh = "[[route]]\npath = \"/fresh\"\nimage = \"x\"\n";
+    let shared = "[[route]]\npath = \"/shared\"\nimage = \"x\"\nisolation = \"shared\"\n";
+    let file = File::new(&format!("{fresh}{shared}"));
+    let (code, said, _) = dcgi(&["check", "-c", file.path()], b"");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("route `/shared`: its requests share a container"), "{said}");
+    assert!(!said.contains("route `/fresh`:"), "{said}");
+}
+
+#[test]
 fn a_configuration_file_that_is_not_there_is_named() {
     let (code, _, said) = dcgi(&["check", "-c", "/nowhere/dcgi.toml"], b"");
     assert_eq!(code, 1);

@@ -92,7 +92,7 @@ fn there_are_never_more_than_may_run_and_wait() {
     waiting(&server, 2);
     std::thread::scope(|scope| {
         let requests: Vec<_> = (0..12).map(|_| scope.spawn(|| server.get("/p?text&print=served"))).collect();
-        while !requests.iter().all(|request| request.is_finished()) {
+        while !requests.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             let now = containers(&server).len();
             assert!(now <= 5, "{now} containers");
         }

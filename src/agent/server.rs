@@ -181,9 +181,6 @@ impl Server {
     }
 
     fn accept(&mut self, socket: OwnedFd, deadline: Option<Instant>) {
-        if rustix::io::ioctl_fionbio(&socket, true).is_err() {
-            return;
-        }
         let connection = Some(Connection::new(socket));
         self.sessions.push(Session { connection, program: None, is_told: false, deadline });
         // It has come with its request, as a rule.

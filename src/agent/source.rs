@@ -27,7 +27,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// What is there now, put behind `found`. False: nothing more will come.
+    /// What is there now, put behind `found`: connections that do not block. False: nothing more will come.
     ///
     /// # Errors
     /// Where descriptors have run out: what waits goes on waiting.
@@ -49,7 +49,10 @@ impl Source {
 
 fn accepted(result: io::Result<OwnedFd>, found: &mut Vec<OwnedFd>) -> io::Result<bool> {
     match result {
-        Ok(socket) => found.push(socket),
+        Ok(socket) => {
+            rustix::io::ioctl_fionbio(&socket, true)?;
+            found.push(socket);
+        }
         // Somebody has given up, or was quicker.
         Err(error)
             if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}

@@ -8,8 +8,8 @@ use bytesize::ByteSize;
 use clap::Args;
 use comfy_table::Table;
 use dcgi::config::EngineChoice;
-use dcgi::engine::Network;
 use dcgi::engine::embedded::EmbeddedEngine;
+use dcgi::engine::{Isolation, Network};
 use dcgi::route::{Output, Route};
 
 use super::ConfigFile;
@@ -29,6 +29,15 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     println!("listen  {}", listen.join(", "));
     println!("engine  {}\n", config.engine);
     println!("{}", table(&config.routes));
+    for route in &config.routes {
+        if let Isolation::Shared { .. } = route.program.isolation {
+            println!(
+                "\nroute `{}`: its requests share a container: files in memory, shared memory, the network, limits and \
+                 what other processes show in /proc; each has a process and an environment of its own",
+                route.name()
+            );
+        }
+    }
     if config.engine == EngineChoice::Embedded {
         for shortcoming in EmbeddedEngine::shortcomings() {
             println!("\nwarning: {shortcoming}");

@@ -13,6 +13,7 @@ mod serve;
 mod signals;
 mod url;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -96,7 +97,14 @@ pub(crate) fn run(command: Command) -> ExitCode {
 }
 
 fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // A program takes several times the processor time that its request takes here, and a thread that hands over to
+    // another costs both of them: fewer threads than processors serve more requests.
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        runtime.worker_threads((processors / 3).max(1));
+    }
+    let runtime = runtime.enable_all().build()?;
     let result = runtime.block_on(command);
     // Not dropped: that waits for threads that read standard input, or run a credential helper, without end.
     runtime.shutdown_background();

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use rustix::process::{Gid, Uid};
 use tokio::io::AsyncWrite;
@@ -32,36 +32,54 @@ pub(super) fn pipes(owner: Option<(u32, u32)>) -> io::Result<(Streams, [OwnedFd;
         }
     }
     let streams = Streams {
-        stdin: Stdin(Some(pipe::Sender::from_owned_fd(our_stdin.into())?)),
-        stdout: pipe::Receiver::from_owned_fd(our_stdout.into())?,
-        stderr: pipe::Receiver::from_owned_fd(our_stderr.into())?,
+        stdin: Stdin::Unused(our_stdin.into()),
+        stdout: receiver(our_stdout.into())?,
+        stderr: receiver(our_stderr.into())?,
     };
     Ok((streams, theirs))
 }
 
+/// Our end of a new pipe. It need not be asked whether it is one.
+fn receiver(end: OwnedFd) -> io::Result<pipe::Receiver> {
+    rustix::io::ioctl_fionbio(&end, true)?;
+    pipe::Receiver::from_owned_fd_unchecked(end)
+}
+
 /// A program's standard input. Shut down, it is closed: a pipe has no other way to end.
-pub(super) struct Stdin(Option<pipe::Sender>);
+pub(super) enum Stdin {
+    /// Nobody has written yet. Most requests have no body, and then the runtime need not hear of it.
+    Unused(OwnedFd),
+    Open(pipe::Sender),
+    Closed,
+}
+
+impl Stdin {
+    fn pipe(&mut self) -> io::Result<&mut pipe::Sender> {
+        if let Self::Unused(_) = self
+            && let Self::Unused(end) = std::mem::replace(self, Self::Closed)
+        {
+            rustix::io::ioctl_fionbio(&end, true)?;
+            *self = Self::Open(pipe::Sender::from_owned_fd_unchecked(end)?);
+        }
+        match self {
+            Self::Open(pipe) => Ok(pipe),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
 
 impl AsyncWrite for Stdin {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            Some(pipe) => Pin::new(pipe).poll_write(cx, bytes),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
+        Pin::new(self.pipe()?).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Some(pipe) => Pin::new(pipe).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What is written to a pipe is there.
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(pipe) = &mut self.0 {
-            ready!(Pin::new(pipe).poll_shutdown(cx))?;
-        }
-        self.0 = None;
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        *self = Self::Closed;
         Poll::Ready(Ok(()))
     }
 }

@@ -6,7 +6,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
+    socketpair,
+};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
@@ -79,12 +82,19 @@ impl HandOver<'_> {
     /// # Cancel safety
     /// Dropped, the new connection is closed: the agent then runs nothing.
     pub(in crate::engine) async fn over(&self, master: &UnixStream) -> Result<UnixStream, Refusal> {
-        let (ours, theirs) = UnixStream::pair().map_err(Refusal::Exhausted)?;
+        let (ours, theirs) = pair().map_err(Refusal::Exhausted)?;
         // First what it brings: the agent then finds it whole.
         self.on(&ours).await?;
         send(master, &[REQUEST], &[theirs.as_fd()]).await.map_err(refusal)?;
         Ok(ours)
     }
+}
+
+/// Two ends of a connection: ours, and one for an agent, which expects it not to block.
+fn pair() -> io::Result<(UnixStream, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    Ok((UnixStream::from_std(ours.into())?, theirs))
 }
 
 fn refusal(error: io::Error) -> Refusal {

@@ -87,7 +87,10 @@ pub(in crate::engine) struct HangUp(pub(in crate::engine) Arc<UnixStream>);
 
 impl Drop for HangUp {
     fn drop(&mut self) {
-        _ = rustix::net::shutdown(self.0.as_fd(), rustix::net::Shutdown::Write);
+        // The last one closes it, and that is as good.
+        if Arc::strong_count(&self.0) > 1 {
+            _ = rustix::net::shutdown(self.0.as_fd(), rustix::net::Shutdown::Write);
+        }
     }
 }
 
