@@ -6,12 +6,13 @@ use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::docker::PrivateEngine;
+use common::docker::{PrivateEngine, docker};
 use common::server::unique_path;
 use common::{PATIENCE, Server, wait_until};
 
@@ -126,21 +127,90 @@ fn an_engine_behind_tls_whose_certificate_is_not_the_authoritys_is_refused() {
 }
 
 #[test]
-fn an_engine_behind_ssh_serves() {
-    // `ssh` as far as it matters: what it would run there runs here. The rest is docker's own dial-stdio.
-    let folder = unique_path("bin");
-    std::fs::create_dir(&folder).unwrap();
-    let ssh = folder.join("ssh");
-    let script = "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift; [ \"$1\" = far.example ] || exit 9\nshift; exec \"$@\"\n";
-    std::fs::write(&ssh, script.replace("exec", &format!("DOCKER_HOST={} exec", own_host()))).unwrap();
-    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
-    let server = Server::start_with(ROUTE, |command| {
-        command.env("DOCKER_HOST", "ssh://far.example").env("PATH", path);
+fn an_engine_behind_tcp_on_this_machine_has_containers_that_wait_and_that_are_shared() {
+    let relay = Relay::start(Ok);
+    let shared = ROUTE.replace("/p", "/shared").replace("warm = 0", "isolation = \"shared\"");
+    let server =
+        Server::start_with(&format!("{}\n{shared}", ROUTE.replace("warm = 0", "warm = 1")), |command| {
+            command.env("DOCKER_HOST", format!("tcp://{}", relay.0));
+        });
+    assert_waits(&server);
+    assert_eq!(
+        server.get("/shared?text&env=HOSTNAME").text(),
+        server.get("/shared?text&env=HOSTNAME").text()
+    );
+}
+
+/// Waits until one container waits, and has it answer: by itself, with a body, with a status.
+#[track_caller]
+fn assert_waits(server: &Server) {
+    let name = format!("name=^/dcgi-{}-", server.pid());
+    let waiting = || {
+        let filters = ["--filter", &name, "--filter", "status=running", "--filter", "label=dcgi.route=/p"];
+        docker(&[&["ps", "--format", "{{.ID}}"], &filters[..]].concat())
+    };
+    let mut before = String::new();
+    wait_until("a container waits and answers", PATIENCE, || {
+        before = waiting();
+        !before.is_empty() && server.get("/p?text&env=HOSTNAME").text() == format!("={before}")
     });
     assert_eq!(server.send(POST).text(), "abc");
-    drop(server);
-    std::fs::remove_dir_all(folder).unwrap();
+    wait_until("another waits", PATIENCE, || !waiting().is_empty() && waiting() != before);
+    let response = server.get("/p?err=why&exit=3");
+    assert_eq!(response.status, 502);
+    server.wait_for_log_of(response.id(), "exit status 3");
+}
+
+#[test]
+fn an_engine_behind_ssh_serves() {
+    let far = Far::new();
+    let server = far.serve(ROUTE);
+    assert_eq!(server.send(POST).text(), "abc");
+}
+
+#[test]
+fn an_engine_behind_ssh_has_containers_that_wait() {
+    let far = Far::new();
+    let server = far.serve(&ROUTE.replace("warm = 0", "warm = 1"));
+    assert_waits(&server);
+}
+
+#[test]
+fn an_engine_behind_ssh_has_no_shared_containers_and_says_so() {
+    let far = Far::new();
+    let server = far.serve(&ROUTE.replace("warm = 0", "isolation = \"shared\""));
+    let response = server.get("/p?text");
+    assert_eq!(response.status, 502);
+    server.wait_for_log_of(response.id(), "needs an engine on this machine");
+}
+
+/// A machine elsewhere, and an `ssh` as far as it matters: what it would run there runs here. The rest is docker's own
+/// dial-stdio.
+struct Far(PathBuf);
+
+impl Far {
+    fn new() -> Self {
+        let folder = unique_path("bin");
+        std::fs::create_dir(&folder).unwrap();
+        let ssh = folder.join("ssh");
+        let script = "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift; [ \"$1\" = far.example ] || exit 9\nshift; exec \"$@\"\n";
+        std::fs::write(&ssh, script.replace("exec", &format!("DOCKER_HOST={} exec", own_host()))).unwrap();
+        std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self(folder)
+    }
+
+    fn serve(&self, config: &str) -> Server {
+        let path = format!("{}:{}", self.0.display(), std::env::var("PATH").unwrap());
+        Server::start_with(config, |command| {
+            command.env("DOCKER_HOST", "ssh://far.example").env("PATH", path);
+        })
+    }
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// A request whose answer needs end-of-file on standard input to come through.

@@ -10,6 +10,7 @@ use std::io::{self, Cursor, Read, Seek};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bollard::container::AttachContainerResults;
 use bollard::models::{ContainerCreateBody, Mount, MountType, MountVolumeOptions, VolumeCreateRequest};
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToContainerOptionsBuilder};
 use sha2::{Digest, Sha256};
@@ -21,7 +22,7 @@ use super::container::Container;
 use super::import::pieces;
 use super::{Shared, api, labels, options};
 use crate::agent::Executable;
-use crate::engine::agent::{Door, RuntimeDir};
+use crate::engine::agent::{Door, RuntimeDir, is_alive};
 use crate::engine::{EngineError, EngineErrorKind, ImageConfig, Lease, Program};
 
 /// Where the agent's volume and its door are in a container. `/dev` is the container's own: nothing of these is to be
@@ -37,7 +38,8 @@ const DIAL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What this engine knows of its agents.
 pub(super) struct Agents {
-    runtime_dir: RuntimeDir,
+    /// Where agents dial in. None where the engine is elsewhere: then they take their request on standard input.
+    runtime_dir: Option<RuntimeDir>,
     executable: Executable,
     /// The volume's name, while it is known to be filled. Somebody may clear away volumes that no container uses.
     volume: tokio::sync::Mutex<Option<String>>,
@@ -58,14 +60,43 @@ pub(super) enum Purpose {
     Listen,
 }
 
-/// A container whose agent has dialled in. Dropped, it is removed.
+/// A container whose agent waits. Dropped, it is removed.
 #[derive(Debug)]
 pub(super) struct Inhabited {
-    pub(super) connection: Arc<UnixStream>,
-    /// Who its program is, as the kernel numbers it here, where that is not us.
-    pub(super) owner: Option<(u32, u32)>,
+    pub(super) way: Way,
     pub(super) name: String,
     pub(super) removal: Removal,
+}
+
+impl Inhabited {
+    /// Whether it is still there, as far as can be told without a word.
+    pub(super) fn is_alive(&self) -> bool {
+        match &self.way {
+            Way::Dialled { connection, .. } => is_alive(connection),
+            Way::Attached(_) => true,
+        }
+    }
+}
+
+/// How an agent is reached.
+pub(super) enum Way {
+    /// It has dialled in.
+    Dialled {
+        connection: Arc<UnixStream>,
+        /// Who its program is, as the kernel numbers it here, where that is not us.
+        owner: Option<(u32, u32)>,
+    },
+    /// By the engine's own stream, from however far away.
+    Attached(AttachContainerResults),
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dialled { .. } => "Dialled",
+            Self::Attached(_) => "Attached",
+        })
+    }
 }
 
 /// Dropped, the container is removed, and then the lease given back.
@@ -94,8 +125,13 @@ impl Removal {
 }
 
 impl Agents {
-    pub(super) fn new(runtime_dir: RuntimeDir, executable: Executable) -> Self {
+    pub(super) fn new(runtime_dir: Option<RuntimeDir>, executable: Executable) -> Self {
         Self { runtime_dir, executable, volume: tokio::sync::Mutex::default() }
+    }
+
+    /// Whether an agent can reach us.
+    pub(super) fn can_dial(&self) -> bool {
+        self.runtime_dir.is_some()
     }
 
     async fn volume(&self, engine: &Arc<Shared>, image: &str) -> Result<String, EngineError> {
@@ -118,9 +154,9 @@ pub(super) async fn inhabit(
 ) -> Result<Inhabited, EngineError> {
     let agents = engine.agents()?;
     let volume = agents.volume(engine, &program.image).await?;
-    let door = Door::open(&agents.runtime_dir)
-        .map_err(|error| unusable("making a socket for a container's agent").because(error))?;
-    let body = create_body(engine, program, image, route, purpose, &volume, &door);
+    let door = agents.runtime_dir.as_ref().map(Door::open).transpose();
+    let door = door.map_err(|error| unusable("making a socket for a container's agent").because(error))?;
+    let body = create_body(engine, program, image, route, purpose, &volume, door.as_ref());
     let id = uuid::Uuid::now_v7().simple().to_string();
     let name = engine.instance.container_name(&id);
     let (ready, inhabited) = oneshot::channel();
@@ -136,7 +172,7 @@ async fn live(
     engine: Arc<Shared>,
     name: String,
     body: ContainerCreateBody,
-    door: Door,
+    door: Option<Door>,
     mut ready: oneshot::Sender<Result<Inhabited, EngineError>>,
 ) {
     let mut container = Container::new(engine, name);
@@ -148,14 +184,20 @@ async fn live(
         }
         return;
     }
-    let dialled = tokio::select! {
-        dialled = dialled(&container, &door) => dialled,
+    let reached = async {
+        match &door {
+            Some(door) => dialled(&container, door).await,
+            None => container.begin().await.map(Way::Attached),
+        }
+    };
+    let reached = tokio::select! {
+        reached = reached => reached,
         () = ready.closed() => return container.remove().await,
     };
     // From here on there is nothing that a program could dial.
     drop(door);
-    let (connection, owner) = match dialled {
-        Ok(dialled) => dialled,
+    let way = match reached {
+        Ok(way) => way,
         Err(error) => {
             _ = ready.send(Err(error));
             return container.remove().await;
@@ -165,8 +207,7 @@ async fn live(
     let lease = Arc::new(Mutex::new(Lease::default()));
     let (gone_sender, gone) = oneshot::channel();
     let inhabited = Inhabited {
-        connection: Arc::new(connection),
-        owner,
+        way,
         name: container.name().to_owned(),
         removal: Removal { lease: lease.clone(), gone: Some(gone), _kill: kill.clone().drop_guard() },
     };
@@ -178,11 +219,8 @@ async fn live(
     drop(gone_sender);
 }
 
-/// Starts a container and waits for its agent: its connection, and who it is.
-async fn dialled(
-    container: &Container,
-    door: &Door,
-) -> Result<(UnixStream, Option<(u32, u32)>), EngineError> {
+/// Starts a container and waits for its agent to dial in.
+async fn dialled(container: &Container, door: &Door) -> Result<Way, EngineError> {
     container.start().await?;
     let died = async {
         match container.ended().await {
@@ -203,7 +241,7 @@ async fn dialled(
     };
     let peer = connection.peer_cred().map_err(|error| unusable("asking who an agent is").because(error))?;
     let owner = (peer.uid() != rustix::process::geteuid().as_raw()).then(|| (peer.uid(), peer.gid()));
-    Ok((connection, owner))
+    Ok(Way::Dialled { connection: Arc::new(connection), owner })
 }
 
 /// The create request of a container with an agent.
@@ -214,39 +252,40 @@ fn create_body(
     route: &Arc<str>,
     purpose: Purpose,
     volume: &str,
-    door: &Door,
+    door: Option<&Door>,
 ) -> ContainerCreateBody {
     let purpose = match purpose {
         Purpose::Once => "once",
         Purpose::Listen => "listen",
     };
-    let agent = [
-        format!("{VOLUME_IN_CONTAINER}/{EXECUTABLE}"),
-        "agent".into(),
-        purpose.into(),
-        "--dial".into(),
-        format!("{DOOR_IN_CONTAINER}/{}", Door::socket_name()),
-        "--token".into(),
-        door.token().to_owned(),
-        "--".into(),
-    ];
+    let mut agent = vec![format!("{VOLUME_IN_CONTAINER}/{EXECUTABLE}"), "agent".into(), purpose.into()];
     let mut body = options::standing_body(program, route, &engine.instance);
-    body.entrypoint = Some(agent.into());
-    body.cmd = Some(image.command_line(program));
-    let host = body.host_config.get_or_insert_default();
-    // It is the init itself, and when it ends, whoever is left of us, nothing of the container is to stay.
-    host.init = Some(false);
-    host.auto_remove = Some(true);
-    host.mounts.get_or_insert_default().extend([
-        volume_mount(volume, VOLUME_IN_CONTAINER, true),
-        Mount {
+    let mut mounts = vec![volume_mount(volume, VOLUME_IN_CONTAINER, true)];
+    if let Some(door) = door {
+        let socket = format!("{DOOR_IN_CONTAINER}/{}", Door::socket_name());
+        agent.extend(["--dial".into(), socket, "--token".into(), door.token().to_owned()]);
+        mounts.push(Mount {
             typ: Some(MountType::BIND),
             source: Some(door.folder().to_string_lossy().into_owned()),
             target: Some(DOOR_IN_CONTAINER.to_owned()),
             read_only: Some(true),
             ..Default::default()
-        },
-    ]);
+        });
+    } else {
+        body.attach_stdin = Some(true);
+        body.attach_stdout = Some(true);
+        body.attach_stderr = Some(true);
+        body.open_stdin = Some(true);
+        body.stdin_once = Some(true);
+    }
+    agent.push("--".into());
+    body.entrypoint = Some(agent);
+    body.cmd = Some(image.command_line(program));
+    let host = body.host_config.get_or_insert_default();
+    // It is the init itself, and when it ends, whoever is left of us, nothing of the container is to stay.
+    host.init = Some(false);
+    host.auto_remove = Some(true);
+    host.mounts.get_or_insert_default().extend(mounts);
     body
 }
 

@@ -164,40 +164,18 @@ impl Container {
             }
         };
         let kill = CancellationToken::new();
-        let exited = CancellationToken::new();
-        let (stdout_sender, stdout) = mpsc::channel(CHUNKS);
-        let (stderr_sender, stderr) = mpsc::channel(CHUNKS);
-        let (exit_sender, exit) = oneshot::channel();
-        // Where this task ends, so do these two.
-        let _pump = AbortOnDropHandle::new(tokio::spawn(pump(
-            attached.output,
-            stdout_sender,
-            stderr_sender,
-            exited.clone(),
-        )));
-        let _wait = AbortOnDropHandle::new(tokio::spawn(wait(
-            self.engine.clone(),
-            self.name.clone(),
-            exited.clone(),
-            exit_sender,
-        )));
         let (gone_sender, gone) = oneshot::channel::<()>();
-        let process = Process {
-            stdin: attached.input,
-            stdout: Box::pin(reader(stdout)),
-            stderr: Box::pin(reader(stderr)),
-            exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost())) }),
-            reaper: Reaper::new(kill.clone().drop_guard(), async move {
-                _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
-            }),
-        };
+        let process = process(&self.engine, &self.name, attached, kill.clone().drop_guard(), async move {
+            _ = gone.await;
+        });
         if ready.send(Ok(process)).is_ok() {
             kill.cancelled().await;
         }
         Some(gone_sender)
     }
 
-    async fn begin(&self) -> Result<AttachContainerResults, EngineError> {
+    /// Attaches to it, and starts it.
+    pub(super) async fn begin(&self) -> Result<AttachContainerResults, EngineError> {
         let docker = &self.engine.docker;
         let options =
             AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).stderr(true);
@@ -267,6 +245,34 @@ impl Container {
                 Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
             }
         }
+    }
+}
+
+/// The program of a container to which somebody is attached. It is killed where `kill` is dropped; `gone` resolves when
+/// nothing of the container is left.
+pub(super) fn process(
+    engine: &Arc<Shared>,
+    name: &str,
+    attached: AttachContainerResults,
+    kill: impl Send + 'static,
+    gone: impl Future<Output = ()> + Send + 'static,
+) -> Process {
+    let exited = CancellationToken::new();
+    let (stdout_sender, stdout) = mpsc::channel(CHUNKS);
+    let (stderr_sender, stderr) = mpsc::channel(CHUNKS);
+    let (exit_sender, exit) = oneshot::channel();
+    let pumping = tokio::spawn(pump(attached.output, stdout_sender, stderr_sender, exited.clone()));
+    let waiting = tokio::spawn(wait(engine.clone(), name.to_owned(), exited, exit_sender));
+    // Where the program is not wanted any more, neither are these two.
+    let kill = (kill, AbortOnDropHandle::new(pumping), AbortOnDropHandle::new(waiting));
+    Process {
+        stdin: attached.input,
+        stdout: Box::pin(reader(stdout)),
+        stderr: Box::pin(reader(stderr)),
+        exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost())) }),
+        reaper: Reaper::new(kill, async move {
+            _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
+        }),
     }
 }
 

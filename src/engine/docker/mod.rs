@@ -21,6 +21,7 @@ mod endpoint;
 mod image;
 mod import;
 mod labels;
+mod offer;
 mod options;
 mod orphans;
 mod transport;
@@ -45,7 +46,7 @@ use super::{
 };
 use crate::agent::Executable;
 use crate::reason::Reason;
-use agent::{Agents, Inhabited, Purpose};
+use agent::{Agents, Inhabited, Purpose, Way};
 use api::ErrorContext;
 pub use endpoint::Endpoint;
 use image::Found;
@@ -53,6 +54,9 @@ use warm::Pool;
 
 /// How often containers of dead instances are looked for after the first time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why there are no shared containers on an engine elsewhere.
+const NOT_FROM_THERE: &str = "`isolation = \"shared\"` needs an engine on this machine: its agents dial in";
 
 /// How often what waits is looked at.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
@@ -147,14 +151,15 @@ impl DockerEngine {
     /// ([`Isolation::Shared`]): both have an agent in them, which is this executable.
     ///
     /// The engine gets a copy of it in a volume, `dcgi-agent-VERSION-DIGEST`, which stays for the next time. Agents dial in
-    /// over unix sockets below `DCGI_RUNTIME_DIR`, by default `/run/dcgi` for root: the engine has to be on this machine.
-    /// What stands in the way is said when it is needed: a program that would only be faster runs without.
+    /// over unix sockets below `DCGI_RUNTIME_DIR`, by default `/run/dcgi` for root; those of an engine that is not on this
+    /// machine take their request through the engine, and are not shared. What stands in the way is said when it is needed:
+    /// a program that would only be faster runs without.
     pub fn with_agent(self, executable: Executable) -> Self {
         let agents = match self.shared.endpoint.is_local() {
             true => RuntimeDir::new(&self.shared.instance)
-                .map(|runtime_dir| Agents::new(runtime_dir, executable))
+                .map(|runtime_dir| Agents::new(Some(runtime_dir), executable))
                 .map_err(|error| error.to_string()),
-            false => Err(format!("no agent could dial in from {}", self.shared.endpoint)),
+            false => Ok(Agents::new(None, executable)),
         };
         // Who calls it twice has the first.
         _ = self.shared.agents.set(agents);
@@ -294,7 +299,10 @@ impl Shared {
         image: Found,
         route: &Arc<str>,
     ) -> Result<Arc<Residents>, EngineError> {
-        self.agents()?;
+        if !self.agents()?.can_dial() {
+            return Err(EngineError::new(EngineErrorKind::Refused, NOT_FROM_THERE)
+                .because(format!("the engine is at {}", self.endpoint)));
+        }
         let Isolation::Shared { replicas } = program.isolation else {
             return Err(EngineError::new(EngineErrorKind::Refused, "the route's containers are not shared"));
         };
@@ -371,7 +379,10 @@ impl Home for Rented {
             let config = &self.image.config;
             let inhabited =
                 agent::inhabit(&engine, &self.program, config, &self.route, Purpose::Listen).await?;
-            let Inhabited { connection, owner, name, mut removal } = inhabited;
+            let Inhabited { way, name, mut removal } = inhabited;
+            let Way::Dialled { connection, owner } = way else {
+                return Err(EngineError::new(EngineErrorKind::Refused, NOT_FROM_THERE));
+            };
             let gone = removal.gone().boxed();
             Ok(Resident { master: connection, owner, name, removal: Box::new(removal), gone })
         }

@@ -5,22 +5,14 @@
 //! container is removed like any other, and another is started in its stead.
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::UnixStream;
-use tokio::sync::oneshot;
-
-use super::agent::{Inhabited, Purpose, Removal, inhabit};
-use super::container::was_out_of_memory;
+use super::agent::{Inhabited, Purpose, inhabit};
+use super::offer::{Offer, offer};
 use super::{Found, Shared};
-use crate::agent::Answer;
-use crate::engine::agent::{HandOver, HangUp, Refusal, head, is_alive, outcome, status};
 use crate::engine::demand::{Bounds, Demand};
-use crate::engine::streams::{Streams, pipes};
-use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Invocation, Process, Program, Reaper, Warm};
+use crate::engine::{EngineError, Invocation, Process, Program, Warm};
 use crate::reason::Reason;
 
 /// How far `warm = "auto"` goes here. A container costs the engine some 15 MiB while it waits, and a third of a second
@@ -33,17 +25,8 @@ const MOST_COMING: usize = 2;
 /// How long one may wait before another takes its place.
 const OLDEST: Duration = Duration::from_secs(600);
 
-/// How long an agent may take to say that it has a request. It takes half a millisecond; a paused one never says so.
-const CONFIRMATION: Duration = Duration::from_secs(1);
-
-/// How long a program runs before the next container is started in its stead.
-const HEAD_START: Duration = Duration::from_millis(100);
-
 /// Pauses after a container could not be started: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-
-/// How long a reaper waits for a removal that does not succeed.
-const REAP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A route's containers that wait.
 #[derive(Debug)]
@@ -72,6 +55,18 @@ struct State {
 pub(super) struct Turn {
     engine: Arc<Shared>,
     pool: Arc<Pool>,
+}
+
+impl Turn {
+    /// Has the next container started, though this request is not over.
+    pub(super) fn refill(&self) {
+        self.pool.refill(&self.engine);
+    }
+
+    /// The program, for messages.
+    pub(super) fn command(&self) -> String {
+        self.pool.image.config.command_line(&self.pool.program).join(" ")
+    }
 }
 
 impl Drop for Turn {
@@ -119,21 +114,15 @@ impl Pool {
         invocation: &Invocation,
         turn: &Arc<Turn>,
     ) -> Result<Option<Process>, EngineError> {
-        let head = head(invocation, true);
         while let Some(inhabited) = self.take() {
-            let (streams, theirs) = pipes(inhabited.owner)
-                .map_err(|error| failed("making the program's streams").because(error))?;
             // From here on it may run: whoever gives up meanwhile, the request's place is taken until it is gone.
             inhabited.removal.hold(invocation.lease.clone());
-            let offered = HandOver { head: &head, streams: &theirs };
-            match offer(&inhabited.connection, &offered).await? {
-                Offer::Taken => {
-                    drop(theirs);
-                    return Ok(Some(attend(engine, inhabited, streams, turn)));
-                }
+            let name = inhabited.name.clone();
+            match offer(engine, inhabited, invocation, turn).await? {
+                Offer::Taken(process) => return Ok(Some(*process)),
                 // It goes, and another one is tried.
                 Offer::Declined(why) => {
-                    tracing::info!(container = inhabited.name, "a container that waited is left: {why}");
+                    tracing::info!(container = name, "a container that waited is left: {why}");
                 }
             }
         }
@@ -143,7 +132,7 @@ impl Pool {
     fn take(&self) -> Option<Inhabited> {
         loop {
             let (inhabited, _) = self.state().waiting.pop_front()?;
-            if is_alive(&inhabited.connection) {
+            if inhabited.is_alive() {
                 return Some(inhabited);
             }
         }
@@ -197,7 +186,7 @@ impl Pool {
             let wanted = state.demand.wanted(self.program.warm, BOUNDS);
             let mut kept = VecDeque::new();
             for (inhabited, since) in std::mem::take(&mut state.waiting) {
-                let is_fresh = since.elapsed() < OLDEST && is_alive(&inhabited.connection);
+                let is_fresh = since.elapsed() < OLDEST && inhabited.is_alive();
                 match is_fresh && kept.len() < wanted {
                     true => kept.push_back((inhabited, since)),
                     false => unneeded.push(inhabited),
@@ -217,95 +206,4 @@ impl Pool {
         drop(state);
         drop(waiting);
     }
-}
-
-/// What becomes of a request that is offered to an agent.
-enum Offer {
-    Taken,
-    /// It has run nothing, and never will.
-    Declined(String),
-}
-
-async fn offer(connection: &UnixStream, hand_over: &HandOver<'_>) -> Result<Offer, EngineError> {
-    let exchange = async {
-        match hand_over.on(connection).await {
-            Ok(()) => {}
-            Err(Refusal::Untouched(error)) => return Ok(Offer::Declined(error.to_string())),
-            Err(Refusal::Exhausted(error)) => return Err(failed("handing over the request").because(error)),
-        }
-        taken(outcome(connection).await)
-    };
-    match tokio::time::timeout(CONFIRMATION, exchange).await {
-        Ok(result) => result,
-        Err(_) => {
-            // From here on its confirmation does not arrive, and then it runs nothing. One that was on its way is still
-            // read.
-            _ = rustix::net::shutdown(connection.as_fd(), rustix::net::Shutdown::Read);
-            match taken(outcome(connection).await) {
-                Ok(Offer::Taken) => {
-                    Err(failed("the container has taken the request, and said so too late to be heard"))
-                }
-                _ => Ok(Offer::Declined("it does not answer: is it paused?".to_owned())),
-            }
-        }
-    }
-}
-
-fn taken(answer: io::Result<Answer>) -> Result<Offer, EngineError> {
-    match answer {
-        Ok(Answer::Taken) => Ok(Offer::Taken),
-        // Before the confirmation nothing runs.
-        Ok(other) => Ok(Offer::Declined(format!("its agent says {other:?}"))),
-        Err(error) => Ok(Offer::Declined(error.to_string())),
-    }
-}
-
-/// Sees a program in its container to its end.
-fn attend(engine: &Arc<Shared>, inhabited: Inhabited, streams: Streams, turn: &Arc<Turn>) -> Process {
-    let Inhabited { connection, name, mut removal, .. } = inhabited;
-    let gone = removal.gone();
-    let (exit_sender, exit) = oneshot::channel();
-    let (engine, control, turn) = (engine.clone(), connection.clone(), turn.clone());
-    tokio::spawn(async move {
-        let ended = outcome(&control);
-        let mut ended = std::pin::pin!(ended);
-        let answer = tokio::select! {
-            answer = &mut ended => answer,
-            () = tokio::time::sleep(HEAD_START) => {
-                turn.pool.refill(&turn.engine);
-                ended.await
-            }
-        };
-        let command = turn.pool.image.config.command_line(&turn.pool.program).join(" ");
-        let status = match status(answer, true, &command) {
-            Ok(ExitStatus::Signalled { signal, out_of_memory: None }) => {
-                let out_of_memory = was_out_of_memory(&engine, &name).await.then_some(true);
-                Ok(ExitStatus::Signalled { signal, out_of_memory })
-            }
-            status => status,
-        };
-        _ = exit_sender.send(status);
-        drop(turn);
-    });
-    Process {
-        stdin: Box::pin(streams.stdin),
-        stdout: Box::pin(streams.stdout),
-        stderr: Box::pin(streams.stderr),
-        exit: Box::pin(
-            async move { exit.await.unwrap_or_else(|_| Err(failed("the runtime is shutting down"))) },
-        ),
-        reaper: Reaper::new(Kill { _hang_up: HangUp(connection), _removal: removal }, async move {
-            _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
-        }),
-    }
-}
-
-/// Dropped, it ends the program at once, and then the container.
-struct Kill {
-    _hang_up: HangUp,
-    _removal: Removal,
-}
-
-fn failed(what: &str) -> EngineError {
-    EngineError::new(EngineErrorKind::Unreachable, what)
 }
