@@ -2,12 +2,14 @@
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "no suite needs all of it")]
 
+pub mod agent;
 pub mod client;
 pub mod docker;
 pub mod embedded;
 pub mod engine;
 pub mod http2;
 pub mod images;
+pub mod nginx;
 pub mod processes;
 pub mod server;
 
