@@ -62,7 +62,7 @@ pub(super) fn ended(program: Pid) -> Option<Answer> {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     rustix::process::waitid(WaitId::Pid(program), look).ok()??;
     // Before it is reaped: until then the group's number is nobody else's.
-    kill(program);
+    kill_group(program);
     let (_, status) = rustix::process::waitpid(Some(program), WaitOptions::empty()).ok()??;
     Some(answer(status))
 }
@@ -80,8 +80,14 @@ fn answer(status: WaitStatus) -> Answer {
     }
 }
 
-/// Kills a program's process group.
+/// Kills a program that has not been reaped, and its process group, which it may have left.
 pub(super) fn kill(program: Pid) {
+    _ = rustix::process::kill_process(program, Signal::KILL);
+    kill_group(program);
+}
+
+/// Kills what is left of a program's process group.
+pub(super) fn kill_group(program: Pid) {
     _ = rustix::process::kill_process_group(program, Signal::KILL);
 }
 

@@ -248,7 +248,7 @@ impl Server {
         while let Some((pid, answer)) = children::reap() {
             // One that has ended only now. Others are orphans, and nobody asks how they ended.
             if let Some(session) = self.sessions.iter_mut().find(|session| session.program == Some(pid)) {
-                children::kill(pid);
+                children::kill_group(pid);
                 self.last = Some(answer);
                 session.end(answer);
             }
