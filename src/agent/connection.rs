@@ -10,7 +10,7 @@ use super::answer::Answer;
 use super::scgi::{Head, LONGEST_HEAD};
 
 /// How much is read at once: most heads whole.
-const PIECE: usize = 16 << 10;
+pub(super) const PIECE: usize = 16 << 10;
 
 /// What `recvmsg` found.
 #[derive(Debug, PartialEq, Eq)]

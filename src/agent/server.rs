@@ -1,6 +1,7 @@
 //! The agent's one loop: connections that bring requests, and programs that run for them.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use rustix::process::Pid;
 
 use super::answer::Answer;
 use super::children::{self, Signals};
-use super::connection::{Connection, Request};
+use super::connection::{Connection, PIECE, Request};
 use super::program::{Program, Streams};
 use super::scgi::Head;
 use super::source::Source;
@@ -304,19 +305,38 @@ fn plain(connection: &Connection, length: u64, mut begun: Vec<u8>) -> io::Result
         return Ok(Streams::of_connection(None, stdout));
     }
     let (stdin, mut to_stdin) = io::pipe()?;
-    let from = connection.socket.try_clone()?;
+    let mut from = File::from(connection.socket.try_clone()?);
     begun.truncate(usize::try_from(length).unwrap_or(usize::MAX));
     let rest = length - begun.len() as u64;
-    let pass_on = move || {
+    let passing = move || {
         // A program that reads no more has had enough.
-        if to_stdin.write_all(&begun).is_ok() {
-            _ = io::copy(&mut io::Read::take(std::fs::File::from(from), rest), &mut to_stdin);
-        }
+        _ = to_stdin.write_all(&begun).and_then(|()| pass_on(&mut from, rest, &mut to_stdin));
     };
-    std::thread::Builder::new().stack_size(STACK).spawn(pass_on)?;
+    std::thread::Builder::new().stack_size(STACK).spawn(passing)?;
     Ok(Streams::of_connection(Some(stdin.into()), stdout))
 }
 
 fn complain(error: &io::Error) {
     eprintln!("dcgi agent: {error}");
 }
+/// Passes so many bytes on.
+///
+/// Not with [`io::copy`], which has the kernel do it by splice(2). While that waits for the socket, the pipe is locked: the
+/// program could neither close it nor, killed, end.
+fn pass_on(from: &mut impl Read, mut rest: u64, to: &mut impl Write) -> io::Result<()> {
+    let mut piece = [0; PIECE];
+    while rest > 0 {
+        let most = usize::try_from(rest).unwrap_or(PIECE).min(PIECE);
+        let read = match from.read(&mut piece[..most]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        if read == 0 {
+            break;
+        }
+        to.write_all(&piece[..read])?;
+        rest -= read as u64;
+    }
+    Ok(())
+}
+
