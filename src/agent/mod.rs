@@ -96,8 +96,8 @@ impl Agent {
                 server.expect(Connection::new(dial(&path, &token)?.into()));
             }
             Once::Stdin => {
-                let head = head_of_stdin()?;
-                server.begin(&head, Streams::inherited())?;
+                let head = read_head(&mut Stdin::new(&server)?)?;
+                server.begin(&head, Streams::inherited());
             }
         }
         Ok(match server.serve(None)? {
@@ -157,12 +157,28 @@ fn dial(path: &Path, token: &str) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Reads the head from standard input, and not a byte more.
-fn head_of_stdin() -> io::Result<scgi::Head> {
-    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
-    read_head(&mut std::fs::File::from(stdin))
+/// Standard input without a buffer, until we are to end.
+struct Stdin<'a> {
+    input: std::fs::File,
+    server: &'a Server,
 }
 
+impl<'a> Stdin<'a> {
+    fn new(server: &'a Server) -> io::Result<Self> {
+        Ok(Self { input: io::stdin().as_fd().try_clone_to_owned()?.into(), server })
+    }
+}
+
+impl Read for Stdin<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self.server.wait_for(self.input.as_fd())? {
+            true => self.input.read(bytes),
+            false => Err(io::Error::other("asked to end before the request had come")),
+        }
+    }
+}
+
+/// Reads a head, and not a byte more.
 fn read_head(from: &mut impl Read) -> io::Result<scgi::Head> {
     let mut bytes = Vec::with_capacity(4096);
     loop {

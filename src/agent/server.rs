@@ -73,18 +73,34 @@ impl Server {
     /// Waits for a request on a connection, for as long as it takes.
     pub(super) fn expect(&mut self, connection: Connection) {
         let connection = Some(connection);
-        self.sessions.push(Session { connection, program: None, is_told: false, deadline: None });
+        self.sessions.push(Session { connection, ..Session::default() });
+    }
+
+    /// Begins a program of whose end nobody is told. Where it cannot be executed, [`serve`](Self::serve) gives that.
+    pub(super) fn begin(&mut self, head: &Head, streams: Streams) {
+        match self.program.start(head, streams) {
+            Ok(program) => {
+                let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+                self.sessions.push(Session { program: Some(program), deadline, ..Session::default() });
+            }
+            Err(error) => self.last = Some(failed(&error)),
+        }
     }
 
     /// Begins a program of whose end nobody is told.
     ///
     /// # Errors
-    /// Where it cannot be executed.
-    pub(super) fn begin(&mut self, head: &Head, streams: Streams) -> io::Result<()> {
-        let program = Some(self.program.start(head, streams)?);
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        self.sessions.push(Session { connection: None, program, is_told: false, deadline });
-        Ok(())
+    /// Where the kernel refuses to wait.
+    pub(super) fn wait_for(&self, input: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut watched =
+            [input, self.signals.terminations()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        loop {
+            match rustix::event::poll(&mut watched, None) {
+                Ok(_) => return Ok(watched[1].revents().is_empty()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 
     /// Serves until there is nothing left to serve: how the last program ended.
@@ -227,8 +243,7 @@ impl Server {
                 session.deadline = self.timeout.map(|timeout| Instant::now() + timeout);
             }
             Err(error) => {
-                complain(&error);
-                let failed = Answer::Failed(error.raw_os_error().unwrap_or(libc::EINVAL));
+                let failed = failed(&error);
                 if is_told {
                     connection.tell(failed);
                 }
@@ -340,3 +355,12 @@ fn pass_on(from: &mut impl Read, mut rest: u64, to: &mut impl Write) -> io::Resu
     Ok(())
 }
 
+/// Why a program could not be executed.
+fn failed(error: &io::Error) -> Answer {
+    complain(error);
+    Answer::Failed(error.raw_os_error().unwrap_or(libc::EINVAL))
+}
+
+fn complain(error: &io::Error) {
+    eprintln!("dcgi agent: {error}");
+}
