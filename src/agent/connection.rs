@@ -4,7 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recv, recvmsg};
 
 use super::answer::Answer;
 use super::scgi::{Head, LONGEST_HEAD};
@@ -23,16 +23,19 @@ pub(super) enum Received {
     Nothing,
 }
 
+/// How many descriptors are received at once: one more than a request brings.
+const DESCRIPTORS: usize = 4;
+
 /// Receives bytes behind those that are there, and the descriptors that come with them. They are close-on-exec.
 ///
 /// # Errors
-/// Where the connection is broken, or no descriptor is left for those that came.
+/// Where the connection is broken. `EMFILE` where no descriptor is left for those that came: they are lost.
 pub(super) fn receive(
     socket: BorrowedFd<'_>,
     bytes: &mut Vec<u8>,
     descriptors: &mut Vec<OwnedFd>,
 ) -> io::Result<Received> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let filled = bytes.len();
     bytes.resize(filled + PIECE, 0);
@@ -43,8 +46,8 @@ pub(super) fn receive(
             result => break result,
         }
     };
-    let read = match result {
-        Ok(message) => message.bytes,
+    let (read, is_cut) = match result {
+        Ok(message) => (message.bytes, message.flags.contains(ReturnFlags::CTRUNC)),
         Err(rustix::io::Errno::AGAIN) => {
             bytes.truncate(filled);
             return Ok(Received::Nothing);
@@ -55,10 +58,15 @@ pub(super) fn receive(
         }
     };
     bytes.truncate(filled + read);
+    let known = descriptors.len();
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             descriptors.extend(rights);
         }
+    }
+    // The kernel calls it no error. Taken for a request that brought none, its program would write to the connection.
+    if is_cut && descriptors.len() - known < DESCRIPTORS {
+        return Err(rustix::io::Errno::MFILE.into());
     }
     Ok(if read == 0 { Received::End } else { Received::Bytes(read) })
 }
@@ -69,6 +77,8 @@ pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     bytes: Vec<u8>,
     descriptors: Vec<OwnedFd>,
+    /// Whether descriptors have come: whoever sent them wants to be told how it goes.
+    is_told: bool,
 }
 
 /// A request that is whole.
@@ -83,7 +93,7 @@ pub(super) struct Request {
 
 impl Connection {
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket, bytes: Vec::new(), descriptors: Vec::new() }
+        Self { socket, bytes: Vec::new(), descriptors: Vec::new(), is_told: false }
     }
 
     /// Reads what has come. `None`: the request is not whole yet.
@@ -97,6 +107,7 @@ impl Connection {
                 Received::Nothing => return Ok(None),
                 Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
+            self.is_told |= !self.descriptors.is_empty();
             // Whoever sends more is not worth the memory.
             if self.descriptors.len() > 3 {
                 return Err(invalid("more than three descriptors"));
@@ -116,6 +127,11 @@ impl Connection {
                 Err(malformed) => return Err(invalid(malformed)),
             }
         }
+    }
+
+    /// Whether answers mean anything at the other end. Before the request is whole, it may not be known yet.
+    pub(super) fn is_told(&self) -> bool {
+        self.is_told
     }
 
     /// Tells something: false where nobody hears it any more.

@@ -214,10 +214,20 @@ impl Server {
             Ok(None) => {}
             Ok(Some(request)) => self.run(index, request),
             Err(error) => {
-                if error.kind() == io::ErrorKind::InvalidData {
+                let (why, is_told) = match error.raw_os_error() {
+                    // Its descriptors are lost.
+                    Some(libc::EMFILE) => (Some(Answer::Failed(libc::EMFILE)), true),
+                    _ if error.kind() == io::ErrorKind::InvalidData => {
+                        (Some(Answer::Malformed), connection.is_told())
+                    }
+                    _ => (None, false),
+                };
+                if let Some(why) = why {
                     complain(&error);
-                    connection.tell(Answer::Malformed);
-                    self.last = Some(Answer::Malformed);
+                    self.last = Some(why);
+                    if is_told {
+                        connection.tell(why);
+                    }
                 }
                 session.abandon();
             }
