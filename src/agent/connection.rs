@@ -134,6 +134,12 @@ impl Connection {
         self.is_told
     }
 
+    /// Reads on, for nobody: false where nothing more will come.
+    pub(super) fn discard(&self) -> bool {
+        let result = recv(&self.socket, &mut [0; PIECE], RecvFlags::DONTWAIT);
+        matches!(result, Ok((1.., _)) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR))
+    }
+
     /// Tells something: false where nobody hears it any more.
     pub(super) fn tell(&self, answer: Answer) -> bool {
         // It fits into any socket's buffer.

@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing is taken once descriptors have run out.
 const RESPITE: Duration = Duration::from_millis(20);
 
+/// How long one that has its answer may take to close its connection.
+const LINGERING: Duration = Duration::from_secs(5);
+
 /// How much memory a thread that passes a body on has for its calls.
 const STACK: usize = 64 << 10;
 
@@ -39,7 +42,7 @@ pub(super) struct Server {
 }
 
 /// A request: it comes, and then its program runs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Session {
     /// `None` where the request came otherwise, and where the other end has gone.
     connection: Option<Connection>,
@@ -47,6 +50,8 @@ struct Session {
     program: Option<Pid>,
     /// Whether the other end is told how the program ended. Else the end of the connection is all that it hears.
     is_told: bool,
+    /// Whether the program has ended, and the other end, which is not told, is still to close the connection.
+    is_lingering: bool,
     /// When it must be over.
     deadline: Option<Instant>,
 }
@@ -87,7 +92,7 @@ impl Server {
         }
     }
 
-    /// Begins a program of whose end nobody is told.
+    /// Waits until something can be read: false where we are to end before.
     ///
     /// # Errors
     /// Where the kernel refuses to wait.
@@ -128,7 +133,7 @@ impl Server {
                     self.sessions.iter().filter_map(|session| session.program).for_each(children::terminate);
                 }
                 source = None;
-                self.sessions.retain(|session| session.program.is_some());
+                self.sessions.retain(|session| session.program.is_some() || session.is_lingering);
             }
             if !events.source.is_empty()
                 && let Some(open) = &source
@@ -151,7 +156,7 @@ impl Server {
             let now = Instant::now();
             for session in &mut self.sessions {
                 if session.deadline.is_some_and(|deadline| deadline <= now) {
-                    session.abandon();
+                    session.expire();
                 }
             }
             self.sessions.retain(|session| session.program.is_some() || session.connection.is_some());
@@ -160,7 +165,8 @@ impl Server {
     }
 
     fn wait(&self, source: Option<&Source>, respite: Option<Instant>) -> io::Result<Events> {
-        let takes = respite.is_none() && self.sessions.len() < self.max_concurrency;
+        let taken = self.sessions.iter().filter(|session| !session.is_lingering).count();
+        let takes = respite.is_none() && taken < self.max_concurrency;
         let interest = if takes { PollFlags::IN } else { PollFlags::empty() };
         let source = source.map_or(self.signals.children(), AsFd::as_fd);
         let fixed = [
@@ -199,7 +205,7 @@ impl Server {
 
     fn accept(&mut self, socket: OwnedFd, deadline: Option<Instant>) {
         let connection = Some(Connection::new(socket));
-        self.sessions.push(Session { connection, program: None, is_told: false, deadline });
+        self.sessions.push(Session { connection, deadline, ..Session::default() });
         // It has come with its request, as a rule.
         self.look_at(self.sessions.len() - 1, PollFlags::IN);
     }
@@ -209,6 +215,12 @@ impl Server {
         let Some(connection) = session.connection.as_mut().filter(|_| !flags.is_empty()) else { return };
         if session.program.is_some() {
             return session.abandon();
+        }
+        if session.is_lingering {
+            if !connection.discard() {
+                session.hang_up();
+            }
+            return;
         }
         match connection.read() {
             Ok(None) => {}
@@ -302,13 +314,34 @@ impl Session {
         self.hang_up();
     }
 
+    /// Its time is up. Where a program runs, the other end hears of that as of any end.
+    fn expire(&mut self) {
+        match self.program {
+            Some(program) => {
+                children::kill(program);
+                self.deadline = None;
+            }
+            None => self.hang_up(),
+        }
+    }
+
     /// Tells how the program ended.
     fn end(&mut self, how: Answer) {
         self.program = None;
-        if let Some(connection) = self.connection.as_ref().filter(|_| self.is_told) {
-            connection.tell(how);
+        match &self.connection {
+            Some(connection) if self.is_told => {
+                connection.tell(how);
+                self.hang_up();
+            }
+            // Closed while something of the body is unread, or still to come, the kernel would reset it, and the answer
+            // would have no end, or be lost. An orphan may have it open: it cannot write any more.
+            Some(connection) => {
+                _ = rustix::net::shutdown(&connection.socket, Shutdown::Write);
+                self.is_lingering = true;
+                self.deadline = Some(Instant::now() + LINGERING);
+            }
+            None => {}
         }
-        self.hang_up();
     }
 
     fn hang_up(&mut self) {
@@ -341,9 +374,6 @@ fn plain(connection: &Connection, length: u64, mut begun: Vec<u8>) -> io::Result
     Ok(Streams::of_connection(Some(stdin.into()), stdout))
 }
 
-fn complain(error: &io::Error) {
-    eprintln!("dcgi agent: {error}");
-}
 /// Passes so many bytes on.
 ///
 /// Not with [`io::copy`], which has the kernel do it by splice(2). While that waits for the socket, the pipe is locked: the
