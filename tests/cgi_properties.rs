@@ -1,8 +1,11 @@
-//! What must hold in `cgi` for all input, whoever made it.
+//! What must hold in `cgi` for all input, whoever made it; and in `agent::scgi`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
 
 use bytes::Bytes;
+use dcgi::agent::scgi::Head;
 use dcgi::cgi::{
     Answer, AuthenticatedUser, ChunkedDecoder, Context, HeaderBlock, HeaderPolicy, NormalPath, indexed_query,
     meta_variables, split_host,
@@ -370,5 +373,38 @@ proptest! {
             Ok::<_, dcgi::cgi::ChunkedError>((data, decoder.is_done()))
         };
         prop_assert_eq!(decode(cut(body.as_bytes(), &cuts)), decode(vec![body.as_bytes()]));
+    }
+}
+
+// --- the head of a request by SCGI ---
+
+/// Variables as a process can have them: no name twice, and no NUL.
+fn variables() -> impl Strategy<Value = Vec<(OsString, OsString)>> {
+    let value = vec(1..=u8::MAX, 0..40).prop_map(OsString::from_vec);
+    let name = prop_oneof!["[A-Z_]{1,8}", "[^=\\x00]{1,8}"]
+        .prop_filter("those have a place of their own", |name| name != "SCGI" && name != "CONTENT_LENGTH")
+        .prop_map(OsString::from);
+    proptest::collection::btree_map(name, value, 0..12)
+        .prop_map(|map| map.into_iter().collect())
+        .prop_shuffle()
+}
+
+proptest! {
+    #[test]
+    fn a_head_that_is_written_reads_back_and_leaves_the_body(
+        content_length in any::<u64>(),
+        variables in variables(),
+        body in vec(any::<u8>(), 0..20),
+        cut in any::<Index>(),
+    ) {
+        let head = Head { content_length, variables };
+        let written = head.write();
+        let length = written.len();
+        let cut = cut.index(length);
+        prop_assert_eq!(Head::read(&written[..cut]), Ok(None));
+        let missing = Head::missing(&written[..cut]).unwrap();
+        prop_assert!((1..=length - cut).contains(&missing), "{} of {}", missing, length - cut);
+        prop_assert_eq!(Head::missing(&written), Ok(0));
+        prop_assert_eq!(Head::read(&[written, body].concat()), Ok(Some((head, length))));
     }
 }
