@@ -285,7 +285,7 @@ impl Duplex for TcpStream {
 
 /// An authority, and an engine's and a client's certificate of it, as Docker's documentation makes them.
 struct Certificates {
-    folder: std::path::PathBuf,
+    folder: PathBuf,
 }
 
 impl Certificates {
@@ -357,7 +357,7 @@ fn a_pull_that_cannot_succeed_gives_502_and_its_reason_in_the_log() {
 /// A registry with the probe's image in it: Docker's own, on a port and in a folder that are this test's.
 struct Registry {
     process: std::process::Child,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     image: String,
 }
 
@@ -384,14 +384,14 @@ impl Registry {
         let image = format!("localhost:{port}/probe");
         let registry = Self { process, folder, image };
         wait_until("the registry listens", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        common::docker::docker(&["tag", common::docker::probe_image(), &registry.image]);
-        common::docker::docker(&["push", "-q", &registry.image]);
+        docker(&["tag", common::docker::probe_image(), &registry.image]);
+        docker(&["push", "-q", &registry.image]);
         registry
     }
 
     /// Takes the image from the engine, and leaves it in the registry.
     fn forget_image(&self) {
-        common::docker::docker(&["rmi", &self.image]);
+        docker(&["rmi", &self.image]);
     }
 }
 
@@ -456,9 +456,9 @@ fn an_image_that_comes_later_is_served_without_a_restart() {
     let config = format!("[[route]]\npath = \"/p\"\nimage = \"{tag}\"\npull = \"never\"\n");
     let server = Server::start(&config);
     assert_eq!(server.get("/p?text").status, 502);
-    common::docker::docker(&["tag", common::docker::PROBE, &tag]);
+    docker(&["tag", common::docker::PROBE, &tag]);
     let text = server.get("/p?text&print=served").text();
-    common::docker::docker(&["rmi", &tag]);
+    docker(&["rmi", &tag]);
     assert_eq!(text, "served");
     // And once it is gone again, that shows within seconds.
     wait_until("it is missed", Duration::from_secs(10), || server.get("/p?text").status == 502);

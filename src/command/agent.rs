@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,7 +47,7 @@ enum Mode {
         scgi: Option<Address>,
         /// How many programs may run at once
         #[arg(long, value_name = "NUMBER", default_value = "1024")]
-        max_concurrency: usize,
+        max_concurrency: NonZero<usize>,
         #[command(flatten)]
         program: Program,
     },
@@ -109,7 +110,7 @@ pub(super) fn run(options: Options) -> ExitCode {
                 (None, Some(Address::Tcp(address))) => Listen::Tcp(address),
                 (None, None) => Listen::Stdin,
             };
-            program.agent(max_concurrency).listen(from).map(|()| ExitCode::SUCCESS)
+            program.agent(max_concurrency.get()).listen(from).map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error| {
