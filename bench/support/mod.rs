@@ -3,12 +3,13 @@
 #![allow(dead_code, unreachable_pub, reason = "no measurement needs all of it")]
 #![allow(clippy::disallowed_methods, reason = "no runtime's thread is blocked")]
 
+pub mod api;
 #[path = "../../tests/common/client.rs"]
 pub mod client;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// The dcgi that is measured: `DCGI_BIN`, or the release build that belongs to this measurement.
@@ -41,16 +42,9 @@ impl Server {
         Self { child, address, config: file }
     }
 
-    /// The engine's create request for a request to this path, under labels of its own: a dcgi would take it for
-    /// the container of one that is gone, and remove it.
+    /// [`container`], of this server.
     pub fn container(&self, path: &str) -> String {
-        let output = Command::new(executable())
-            .args(["inspect", path, "-c"])
-            .arg(self.config.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        text[text.find("\n{").expect("a container") + 1..].replace("\"dcgi.", "\"bench.")
+        container(self.config.path(), path)
     }
 
     /// Resident memory in bytes: now, and at its peak.
@@ -69,6 +63,14 @@ impl Drop for Server {
         _ = Command::new("kill").arg(self.child.id().to_string()).status();
         _ = self.child.wait();
     }
+}
+
+/// The engine's create request for a request to this path, under labels of its own: a dcgi would take it for the
+/// container of one that is gone, and remove it.
+pub fn container(config: &Path, path: &str) -> String {
+    let output = Command::new(executable()).args(["inspect", path, "-c"]).arg(config).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text[text.find("\n{").expect("a container") + 1..].replace("\"dcgi.", "\"bench.")
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {
