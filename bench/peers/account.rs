@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -17,8 +16,12 @@ pub(crate) struct Process {
     parent: u32,
     /// With the process id, it names a process for good.
     started: u64,
-    /// Its own processor time and that of the children it has waited for, in ticks.
+    /// Its own processor time, in ticks.
+    own_ticks: u64,
+    /// The same with that of the children it has waited for.
     ticks: u64,
+    /// Its resident memory, in pages.
+    pages: u64,
 }
 
 impl Process {
@@ -29,8 +32,15 @@ impl Process {
         let name = begin.split_once('(')?.1.to_owned();
         let fields: Vec<u64> = rest.split(' ').map(|field| field.parse().unwrap_or(0)).collect();
         // `rest` begins with the third field of the manual: ppid is the 4th, utime to cstime the 14th to the 17th.
-        let ticks = fields.get(11..15)?.iter().sum();
-        Some(Self { pid, name, parent: *fields.get(1)? as u32, started: *fields.get(19)?, ticks })
+        Some(Self {
+            pid,
+            name,
+            parent: *fields.get(1)? as u32,
+            started: *fields.get(19)?,
+            own_ticks: fields.get(11..13)?.iter().sum(),
+            ticks: fields.get(11..15)?.iter().sum(),
+            pages: *fields.get(21)?,
+        })
     }
 }
 
@@ -55,17 +65,36 @@ pub(crate) fn tree(roots: &[u32]) -> Vec<Process> {
     found
 }
 
-/// The processor time that processes and their children use while something is done, in seconds.
-pub(crate) fn processor_time<T>(roots: &[u32], work: impl FnOnce() -> T) -> (T, f64) {
+/// What has been used while something was done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    /// Processor time of processes and of all that they have started, in seconds.
+    pub(crate) together: f64,
+    /// Of the first process alone.
+    pub(crate) own: f64,
+    /// Of the whole machine, whoever used it.
+    pub(crate) machine: f64,
+    /// The peak of the processes' own resident memory, in MiB.
+    pub(crate) peak: f64,
+    /// The most that was seen of theirs and of all that they have started. What several share counts for each.
+    pub(crate) peak_together: f64,
+}
+
+/// What processes and their children use while something is done.
+pub(crate) fn observe<T>(roots: &[u32], work: impl FnOnce() -> T) -> (T, Usage) {
     let done = AtomicBool::new(false);
-    let before = total(&tree(roots));
-    let (result, after) = std::thread::scope(|scope| {
+    roots.iter().copied().for_each(forget_peak);
+    let begin = tree(roots);
+    let machine = machine_ticks();
+    let (result, (after, alive, pages)) = std::thread::scope(|scope| {
         let counting = scope.spawn(|| {
             // A slot's time is nobody's when it ends, for the zygote does not wait for it: it is remembered here.
             let mut slots: HashMap<(u32, u64), u64> = HashMap::new();
+            let mut most = 0;
             loop {
                 let last = done.load(Ordering::Acquire);
                 let alive = tree(roots);
+                most = most.max(alive.iter().map(|process| process.pages).sum::<u64>());
                 for slot in alive.iter().filter(|process| process.name == "dcgi-slot") {
                     slots.insert((slot.pid, slot.started), slot.ticks);
                 }
@@ -73,7 +102,8 @@ pub(crate) fn processor_time<T>(roots: &[u32], work: impl FnOnce() -> T) -> (T, 
                     let ended = slots.iter().filter(|(key, _)| {
                         !alive.iter().any(|process| (process.pid, process.started) == **key)
                     });
-                    return total(&alive) + ended.map(|(_, ticks)| ticks).sum::<u64>();
+                    let after = total(&alive) + ended.map(|(_, ticks)| ticks).sum::<u64>();
+                    return (after, alive, most);
                 }
                 std::thread::sleep(INTERVAL);
             }
@@ -84,7 +114,41 @@ pub(crate) fn processor_time<T>(roots: &[u32], work: impl FnOnce() -> T) -> (T, 
         drop(end);
         (result, counting.join().unwrap())
     });
-    (result, after.saturating_sub(before) as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let own = |processes: &[Process]| {
+        let first = processes.iter().find(|process| Some(&process.pid) == roots.first());
+        first.map_or(0, |process| process.own_ticks)
+    };
+    let seconds = |after: u64, before: u64| seconds(after.saturating_sub(before));
+    let peak = roots.iter().filter_map(|pid| memory(*pid, "VmHWM:")).sum();
+    let seen = (pages * rustix::param::page_size() as u64) as f64 / f64::from(1 << 20);
+    let usage = Usage {
+        together: seconds(after, total(&begin)),
+        own: seconds(own(&alive), own(&begin)),
+        machine: seconds(machine_ticks(), machine),
+        peak,
+        // Looks are taken now and then: a peak may be between them.
+        peak_together: seen.max(peak),
+    };
+    (result, usage)
+}
+
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// Has the kernel take the peak of a process's memory from here on (proc(5), `clear_refs`).
+fn forget_peak(pid: u32) {
+    _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
+/// What no processor was idle for, since the machine has started.
+fn machine_ticks() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().unwrap_or_default();
+    let fields: Vec<u64> =
+        line.split_ascii_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    // user, nice, system, (idle, iowait,) irq, softirq
+    [0, 1, 2, 5, 6].iter().filter_map(|field| fields.get(*field)).sum()
 }
 
 /// Says so when it is dropped.
@@ -103,7 +167,11 @@ fn total(processes: &[Process]) -> u64 {
 
 /// Resident memory of one process, in MiB.
 pub(crate) fn resident(pid: u32) -> f64 {
-    kibibytes(&format!("/proc/{pid}/status"), "VmRSS:").expect("the process lives") / 1024.0
+    memory(pid, "VmRSS:").expect("the process lives")
+}
+
+fn memory(pid: u32, field: &str) -> Option<f64> {
+    Some(kibibytes(&format!("/proc/{pid}/status"), field)? / 1024.0)
 }
 
 /// What processes hold together, in MiB; what several share counts once. `None` where one may not be looked at.
@@ -117,42 +185,4 @@ fn kibibytes(file: &str, field: &str) -> Option<f64> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     line.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// How many cgroups a dcgi has for its slots, in all trees together.
-pub(crate) fn cgroups(pid: u32) -> usize {
-    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let mut count = 0;
-    for line in own.lines() {
-        let [_, controllers, path] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { continue };
-        for mount in mounts.lines() {
-            let [_, place, kind, options, ..] = mount.split(' ').collect::<Vec<_>>()[..] else { continue };
-            let fits = match kind {
-                "cgroup2" => controllers.is_empty(),
-                "cgroup" => {
-                    !controllers.is_empty()
-                        && controllers.split(',').all(|one| options.split(',').any(|option| option == one))
-                }
-                _ => false,
-            };
-            if fits {
-                count += slots(&Path::new(place).join(path.trim_start_matches('/')).join("dcgi"), pid);
-            }
-        }
-    }
-    count
-}
-
-/// Groups are `BOOT.NAMESPACE.PID.START-ENGINE/SLOT`.
-fn slots(folder: &Path, pid: u32) -> usize {
-    let folders = |path: PathBuf| {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| path.is_dir())
-    };
-    let ours = folders(folder.to_owned()).filter(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.split('.').nth(2) == Some(pid.to_string().as_str())
-    });
-    ours.map(|path| folders(path).count()).sum()
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use super::server::tool;
+use super::tool::tool;
 
 /// A paragraph.
 pub(crate) fn describe(docker: bool) -> String {
@@ -12,8 +12,11 @@ pub(crate) fn describe(docker: bool) -> String {
         version("lighttpd", tool("lighttpd").arg("-v")),
         version("nginx", tool("nginx").arg("-v")),
         version("fcgiwrap", tool("fcgiwrap").arg("-h")),
+        version("Apache", tool("apache2").arg("-v")),
+        version("crun", tool("crun").arg("--version")),
         version("wrk", tool("wrk").arg("-v")),
         version("Perl", Command::new("perl").arg("-v")),
+        version("PHP", tool("php-cgi8.2").arg("-nv")),
     ];
     if docker {
         let asked = ["version", "--format", "{{.Server.Version}}"];

@@ -1,10 +1,11 @@
-//! What a run puts into the world, and takes away again however it ends: processes, a folder, an image.
+//! What a run puts into the world, and takes away again however it ends: processes, a folder, containers, images.
 
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,16 +15,31 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is there now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Props {
     /// Leaders of process groups.
     processes: Vec<Pid>,
     folder: Option<PathBuf>,
-    /// Docker's.
-    image: Option<&'static str>,
+    /// crun's folder of states.
+    crun: Option<PathBuf>,
+    docker: Option<Docker>,
 }
 
-static PROPS: Mutex<Props> = Mutex::new(Props { processes: Vec::new(), folder: None, image: None });
+/// What is to be removed from Docker, and what was there before.
+#[derive(Debug)]
+struct Docker {
+    images: Vec<String>,
+    volumes: String,
+}
+
+static PROPS: Mutex<Props> =
+    Mutex::new(Props { processes: Vec::new(), folder: None, crun: None, docker: None });
+
+/// Whether nothing is to begin any more.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// What has begun outside of the processes that the stage knows.
+static BUSY: AtomicUsize = AtomicUsize::new(0);
 
 fn props() -> MutexGuard<'static, Props> {
     PROPS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -85,9 +101,14 @@ fn await_signal() -> io::Result<()> {
 
 /// Starts a process in a group of its own, which ends with the stage: a server that forks need not end its children.
 pub(crate) fn start(command: &mut Command) -> Child {
+    start_fed(command.stdin(Stdio::null()))
+}
+
+/// The same for one that reads.
+pub(crate) fn start_fed(command: &mut Command) -> Child {
     // Before the lock is let go of, or a signal could miss it.
     let mut props = props();
-    let child = command.process_group(0).stdin(Stdio::null()).spawn();
+    let child = command.process_group(0).spawn();
     let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     props.processes.push(Pid::from_child(&child));
     child
@@ -104,30 +125,83 @@ pub(crate) fn ended(mut child: Child) -> ExitStatus {
     child.wait().unwrap()
 }
 
-/// An image of Docker's that is to be removed in the end.
-pub(crate) fn remember_image(name: &'static str) {
-    props().image = Some(name);
+/// Does something that the stage is not cleared under, or, where it is being cleared, nothing.
+pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> Option<T> {
+    struct Busy;
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            BUSY.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    BUSY.fetch_add(1, Ordering::SeqCst);
+    let busy = Busy;
+    let result = (!ENDING.load(Ordering::SeqCst)).then(work);
+    drop(busy);
+    result
+}
+
+/// The label of containers that are to be removed in the end, whoever has made them.
+pub(crate) fn label() -> String {
+    format!("dcgi-bench.peers={}", std::process::id())
+}
+
+/// Images that are to be removed in the end. Containers with the label, and volumes that are new, are so anyway.
+pub(crate) fn remember_docker(images: Vec<String>) {
+    props().docker = Some(Docker { images, volumes: docker(&VOLUMES) });
+}
+
+pub(crate) fn remember_crun(state: &Path) {
+    props().crun = Some(state.to_owned());
+}
+
+/// dcgi's agent is in one, which it leaves for the next dcgi.
+const VOLUMES: [&str; 5] = ["volume", "ls", "--quiet", "--filter", "name=dcgi-agent-"];
+
+fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn clear() {
+    ENDING.store(true, Ordering::SeqCst);
     let mut props = props();
     let processes = std::mem::take(&mut props.processes);
     for leader in &processes {
         _ = kill_process_group(*leader, Signal::TERM);
     }
     let deadline = Instant::now() + PATIENCE;
-    while processes.iter().any(|pid| runs(*pid)) && Instant::now() < deadline {
+    let unfinished = || BUSY.load(Ordering::SeqCst) > 0 || processes.iter().any(|pid| runs(*pid));
+    while unfinished() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
     for leader in processes {
         _ = kill_process_group(leader, Signal::KILL);
         _ = waitpid(Some(leader), WaitOptions::empty());
     }
-    if let Some(image) = props.image.take() {
-        _ = Command::new("docker").args(["image", "rm", image]).stdout(Stdio::null()).status();
+    if let Some(state) = props.crun.take() {
+        super::crun::remove_all(&state);
+    }
+    if let Some(docker) = props.docker.take() {
+        docker.clear();
     }
     if let Some(folder) = props.folder.take() {
         remove(&folder);
+    }
+}
+
+impl Docker {
+    fn clear(&self) {
+        let label = format!("label={}", label());
+        let containers = docker(&["ps", "--all", "--quiet", "--filter", &label]);
+        for container in containers.lines() {
+            docker(&["rm", "--force", container]);
+        }
+        for image in &self.images {
+            docker(&["image", "rm", image]);
+        }
+        for volume in docker(&VOLUMES).lines().filter(|name| !self.volumes.lines().any(|old| old == *name)) {
+            docker(&["volume", "rm", volume]);
+        }
     }
 }
 
