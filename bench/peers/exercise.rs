@@ -9,7 +9,7 @@ pub(crate) const ECHO: usize = 64 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Exercise {
     Hello,
-    /// Hello with a pause before each request, so that a container is ready.
+    /// Hello with a pause before each request, so that a warm container is ready.
     Ready,
     Perl,
     Php,
@@ -54,9 +54,10 @@ impl Exercise {
 
     /// With how many connections that always have a request.
     pub(crate) fn connections(self, contender: Contender) -> &'static [usize] {
-        use Contender::{DockerWarm, EmbeddedCold};
+        use Contender::{DockerWarm, EmbeddedCold, Lighttpd};
         match self {
-            Self::Ready if contender == DockerWarm => &[1],
+            // What sleeps between requests wakes up slower: the other one's are to be told beside the same.
+            Self::Ready if matches!(contender, DockerWarm | Lighttpd) => &[1],
             Self::Ready => &[],
             Self::Hello if contender.is_slow() => &[1, 8],
             _ if contender.is_slow() => &[],

@@ -146,9 +146,9 @@ fn header(f: &mut fmt::Formatter<'_>, titles: &[&str]) -> fmt::Result {
     writeln!(f, "|{}", " --- |".repeat(titles.len()))
 }
 
-/// A contender's name, and whether it had rested.
+/// A contender's name, and whether it has rested.
 pub(crate) fn name(one: &Measured) -> String {
-    let rested = if one.exercise == Exercise::Ready { ", one ready" } else { "" };
+    let rested = if one.exercise == Exercise::Ready { ", after a pause" } else { "" };
     format!("{}{rested}", one.contender.name())
 }
 

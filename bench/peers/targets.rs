@@ -62,7 +62,9 @@ pub(super) fn write(
         row(&target("64 MiB echo, throughput"), AtLeast(1.0), "× nginx, fcgiwrap", echo(shared))?;
         row(&target("dcgi's own CPU a request at 8"), AtMost(150.0), "µs", own(shared))?;
     }
-    row("Docker, fresh, a container ready: median at 1", AtMost(3.0), lighttpd, ready.map(ratio))?;
+    row("Docker, fresh, warm, a container ready: median at 1", AtMost(3.0), lighttpd, ready.map(ratio))?;
+    let rested = results.ratio(Measured::median, DockerWarm, Lighttpd, Ready, 1);
+    row("the same, where lighttpd has the same pauses", AtMost(3.0), lighttpd, rested)?;
     row(
         "Docker, fresh, warm: requests/s, sustained, best of 1 and 8",
         AtLeast(0.95),
