@@ -6,6 +6,7 @@ use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::docker::{PrivateEngine, docker};
+use common::engine::open_folder;
 use common::server::unique_path;
 use common::{PATIENCE, Server, wait_until};
 
@@ -139,6 +141,36 @@ fn an_engine_behind_tcp_on_this_machine_has_containers_that_wait_and_that_are_sh
         server.get("/shared?text&env=HOSTNAME").text(),
         server.get("/shared?text&env=HOSTNAME").text()
     );
+}
+
+#[test]
+fn an_ordinary_user_whose_engine_is_roots_has_containers_that_wait_and_that_are_shared() {
+    const ORDINARY: u32 = 65534;
+    let folder = open_folder();
+    let executable = folder.join("dcgi");
+    std::fs::copy(env!("CARGO_BIN_EXE_dcgi"), &executable).unwrap();
+    let runtime_dir = folder.join("run");
+    std::fs::create_dir(&runtime_dir).unwrap();
+    std::os::unix::fs::chown(&runtime_dir, Some(ORDINARY), Some(ORDINARY)).unwrap();
+    // Programs are root in there, and cannot be given what dcgi owns.
+    let relay = Relay::start(Ok);
+    let shared = ROUTE.replace("/p", "/shared").replace("warm = 0", "isolation = \"shared\"");
+    let server =
+        Server::start_with(&format!("{}\n{shared}", ROUTE.replace("warm = 0", "warm = 1")), |command| {
+            let mut arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+            let config = folder.join("dcgi.toml");
+            std::fs::copy(arguments.pop().unwrap(), &config).unwrap();
+            *command = Command::new(&executable);
+            command.args(arguments).arg(config).uid(ORDINARY).gid(ORDINARY);
+            command.env("DOCKER_HOST", format!("tcp://{}", relay.0)).env("DCGI_RUNTIME_DIR", &runtime_dir);
+        });
+    assert_waits(&server);
+    // By name, which asks who may.
+    assert_eq!(server.get("/shared?text&write=/dev/stdout").status, 200);
+    let log = server.log();
+    assert!(!log.contains("Operation not permitted"), "{log}");
+    drop(server);
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 /// Waits until one container waits, and has it answer: by itself, with a body, with a status.

@@ -101,6 +101,8 @@ on_every_engine! {
     a_dcgi_that_is_killed_leaves_nothing_running
     a_header_block_of_a_mebibyte_is_502_and_the_next_request_is_served
     an_image_that_is_replaced_takes_over_without_a_request_lost
+    a_program_that_floods_what_the_agent_logs_costs_no_memory
+    a_request_of_thirty_thousand_arguments_is_answered
 }
 
 #[track_caller]
@@ -309,6 +311,25 @@ fn a_header_block_of_a_mebibyte_is_502_and_the_next_request_is_served(place: &Pl
     let server = place.serve("");
     let response = server.get(&format!("/p?print={}&fill=1048576", encoded("X-Long: ")));
     assert_eq!(response.status, 502);
+    assert_eq!(server.get("/p?text&print=served").text(), "served");
+}
+
+fn a_program_that_floods_what_the_agent_logs_costs_no_memory(place: &Place) {
+    let server = place.serve("");
+    let response = server.get("/p?text&pour=/proc/1/fd/2&print=poured");
+    assert_eq!(response.text(), "poured");
+    let (_, peak) = server.memory();
+    assert!(peak < 64 << 20, "{peak} bytes");
+    assert!(server.log().len() < 1 << 20);
+    assert_eq!(server.get("/p?text&print=served").text(), "served");
+}
+
+fn a_request_of_thirty_thousand_arguments_is_answered(place: &Place) {
+    let server = place.serve("indexed_query = true");
+    let response = server.get(&format!("/p?{}", ["a"; 30_000].join("+")));
+    // The program's own words: it has run, with all of them.
+    assert_eq!(response.status, 500);
+    assert!(response.text().starts_with("the probe does not know"), "{}", response.text());
     assert_eq!(server.get("/p?text&print=served").text(), "served");
 }
 

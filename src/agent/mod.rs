@@ -54,7 +54,8 @@ pub(crate) use source::{PING, REQUEST};
 pub struct Agent {
     /// The program and its arguments.
     pub command: Vec<OsString>,
-    /// How many programs may run at once; others wait in the listening socket's queue.
+    /// How many programs may run at once; others wait in the listening socket's queue. Of no meaning where requests come
+    /// from dcgi, which counts them itself.
     pub max_concurrency: usize,
     /// How long a program may take. Absent: as long as whoever asked stays.
     pub timeout: Option<Duration>,
@@ -118,7 +119,9 @@ impl Agent {
     pub fn listen(self, from: Listen) -> io::Result<()> {
         let trusting = matches!(from, Listen::Dial(..) | Listen::Stdin);
         let program = self.program(trusting)?;
-        let server = Server::new(program, self.max_concurrency, self.timeout)?;
+        // Whoever is trusted counts by himself, and wants to hear from us however many run.
+        let most = if trusting { usize::MAX } else { self.max_concurrency };
+        let server = Server::new(program, most, self.timeout)?;
         let source = match from {
             Listen::Dial(path, token) => Source::Master(dial(&path, &token)?),
             Listen::Stdin => {

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use tokio::io::AsyncWrite;
 use tokio::net::unix::pipe;
@@ -28,7 +30,11 @@ pub(super) fn pipes(owner: Option<(u32, u32)>) -> io::Result<(Streams, [OwnedFd;
     let theirs: [OwnedFd; 3] = [stdin.into(), stdout.into(), stderr.into()];
     if let Some((uid, gid)) = owner {
         for stream in &theirs {
-            rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            match rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+                // Who is not root gives nothing away. A pipe has no name but in `/proc`, below those who have it open.
+                Err(Errno::PERM) => rustix::fs::fchmod(stream, Mode::from_raw_mode(0o666))?,
+                result => result?,
+            }
         }
     }
     let streams = Streams {

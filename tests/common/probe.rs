@@ -56,6 +56,8 @@ fn main() {
                 Ok(()) => writeln!(out, "{text}: written"),
                 Err(error) => writeln!(out, "{text}: {error}"),
             },
+            // As much as would be missed, without the end of a line.
+            "pour" => std::fs::write(&text, vec![b'x'; 64 << 20]),
             "count" => {
                 let count = std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
                 writeln!(out, "{count}")

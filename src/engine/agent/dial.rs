@@ -6,7 +6,8 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,12 +38,6 @@ impl RuntimeDir {
         let base = base();
         let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", base.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(&base).map_err(at)?;
-        // It may have been there, made by somebody else in a directory that everybody may write to.
-        let owner = rustix::fs::lstat(&base).map_err(io::Error::from).map_err(at)?.st_uid;
-        if owner != rustix::process::geteuid().as_raw() {
-            return Err(at(io::Error::other("it belongs to somebody else")));
-        }
-        fs::set_permissions(&base, Permissions::from_mode(0o700)).map_err(at)?;
         for entry in fs::read_dir(&base).map_err(at)?.flatten() {
             let other = entry.file_name().to_str().and_then(Instance::parse);
             if other.is_some_and(|other| instance.liveness_of(&other) == Liveness::Dead) {
@@ -51,7 +46,10 @@ impl RuntimeDir {
         }
         // One process may have more engines than one.
         let own = base.join(instance.label());
-        DirBuilder::new().recursive(true).mode(0o700).create(&own).map_err(at)?;
+        match DirBuilder::new().mode(0o700).create(&own) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_ours(&own).map_err(at)?,
+            result => result.map_err(at)?,
+        }
         Ok(Self(own))
     }
 }
@@ -61,6 +59,17 @@ impl Drop for RuntimeDir {
         // Where another engine still has something in it, it stays.
         _ = fs::remove_dir(&self.0);
     }
+}
+
+/// SECURITY: where everybody may make directories, somebody else may have made this one, to change what is in it.
+fn is_ours(folder: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(folder)?;
+    let is_ours = found.is_dir()
+        && found.uid() == rustix::process::geteuid().as_raw()
+        && found.permissions().mode() & 0o077 == 0;
+    is_ours
+        .then_some(())
+        .ok_or_else(|| io::Error::other("somebody else has made the directory for sockets there"))
 }
 
 fn base() -> PathBuf {
@@ -91,8 +100,11 @@ impl Door {
         let name = uuid::Uuid::now_v7().simple().to_string();
         let folder = within.0.join(name);
         // The container's user may be anybody. What is above lets nobody else in.
-        DirBuilder::new().mode(0o755).create(&folder)?;
-        let bound = UnixListener::bind(folder.join(SOCKET)).and_then(|listener| {
+        // Another engine of this process may have ended, or somebody tidied up: what is above is made again.
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        // A socket's own path has 107 bytes, unix(7): as many as it takes to get here may be gone.
+        let bound = fs::File::open(&folder).and_then(|opened| {
+            let listener = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()))?;
             fs::set_permissions(&folder, Permissions::from_mode(0o755))?;
             fs::set_permissions(folder.join(SOCKET), Permissions::from_mode(0o666))?;
             Ok(listener)
@@ -192,6 +204,14 @@ mod tests {
         let _silent = dialled(&door, "").await;
         let _agent = dialled(&door, &format!("{}\n", door.token())).await;
         door.agent().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_door_may_be_far_down() {
+        let (folder, _) = runtime_dir();
+        let deep = folder.path().join("a".repeat(100)).join("b".repeat(100));
+        fs::create_dir_all(&deep).unwrap();
+        Door::open(&RuntimeDir(deep)).unwrap();
     }
 
     #[tokio::test]

@@ -13,12 +13,13 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use crate::agent::scgi::Head;
+use crate::agent::scgi::{Head, LONGEST_HEAD};
 use crate::agent::{ANSWER, ARGUMENT, Answer, CONFIRM, DIRECTORY, NO_LENGTH, REQUEST};
 use crate::engine::Invocation;
 
-/// An invocation as an agent takes it. `confirmed`: it is to say so before the program runs.
-pub(in crate::engine) fn head(invocation: &Invocation, confirmed: bool) -> Vec<u8> {
+/// An invocation as an agent takes it; `None` where it is longer than that. `confirmed`: it is to say so before the
+/// program runs.
+pub(in crate::engine) fn head(invocation: &Invocation, confirmed: bool) -> Option<Vec<u8>> {
     let mut head = Head { content_length: 0, variables: Vec::with_capacity(invocation.env.len() + 2) };
     let mut has_length = false;
     for (name, value) in &invocation.env {
@@ -43,7 +44,8 @@ pub(in crate::engine) fn head(invocation: &Invocation, confirmed: bool) -> Vec<u
     for (number, argument) in invocation.args.iter().enumerate() {
         own(format!("{ARGUMENT}{number}"), argument.into());
     }
-    head.write()
+    let head = head.write();
+    (head.len() <= LONGEST_HEAD).then_some(head)
 }
 
 /// Why a request was not taken.
@@ -69,8 +71,18 @@ impl HandOver<'_> {
     /// # Cancel safety
     /// Dropped, the connection is to be closed: the agent then runs nothing.
     pub(in crate::engine) async fn on(&self, connection: &UnixStream) -> Result<(), Refusal> {
+        let sent = self.begin(connection).await?;
+        self.finish(connection, sent).await
+    }
+
+    /// Sends what fits at once, with the streams: how much of the head that is.
+    async fn begin(&self, connection: &UnixStream) -> Result<usize, Refusal> {
         let streams = self.streams.each_ref().map(AsFd::as_fd);
-        let mut sent = send(connection, self.head, &streams).await.map_err(refusal)?;
+        send(connection, self.head, &streams).await.map_err(refusal)
+    }
+
+    /// Sends the rest.
+    async fn finish(&self, connection: &UnixStream, mut sent: usize) -> Result<(), Refusal> {
         while let Some(rest) = self.head.get(sent..).filter(|rest| !rest.is_empty()) {
             sent += send(connection, rest, &[]).await.map_err(refusal)?;
         }
@@ -83,9 +95,11 @@ impl HandOver<'_> {
     /// Dropped, the new connection is closed: the agent then runs nothing.
     pub(in crate::engine) async fn over(&self, master: &UnixStream) -> Result<UnixStream, Refusal> {
         let (ours, theirs) = pair().map_err(Refusal::Exhausted)?;
-        // First what it brings: the agent then finds it whole.
-        self.on(&ours).await?;
+        // First what it brings: the agent then finds it whole, unless it is very long. Then somebody has to read it.
+        let sent = self.begin(&ours).await?;
         send(master, &[REQUEST], &[theirs.as_fd()]).await.map_err(refusal)?;
+        drop(theirs);
+        self.finish(&ours, sent).await?;
         Ok(ours)
     }
 }
@@ -166,7 +180,7 @@ mod tests {
     }
 
     fn read(invocation: &Invocation) -> Head {
-        Head::read(&head(invocation, false)).unwrap().unwrap().0
+        Head::read(&head(invocation, false).unwrap()).unwrap().unwrap().0
     }
 
     #[test]
@@ -180,6 +194,45 @@ mod tests {
         let head = read(&invocation(&[("A", "1")], &[], None));
         assert_eq!(head.content_length, 0);
         assert!(head.variables.contains(&(NO_LENGTH.into(), "1".into())));
+    }
+
+    #[test]
+    fn what_is_longer_than_an_agent_takes_is_not_sent() {
+        let long = "x".repeat(LONGEST_HEAD);
+        assert_eq!(head(&invocation(&[("A", &long)], &[], None), false), None);
+    }
+
+    /// Longer than the buffer of a socket: somebody has to read while it is sent.
+    #[tokio::test]
+    async fn a_long_head_arrives_over_a_master() {
+        let long = "x".repeat(LONGEST_HEAD / 2);
+        let head = head(&invocation(&[("A", &long)], &[], None), false).unwrap();
+        let (master, theirs) = UnixStream::pair().unwrap();
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let streams = [null(), null(), null()];
+        let reading = tokio::task::spawn_blocking(move || {
+            use std::io::Read;
+            let theirs = theirs.into_std().unwrap();
+            theirs.set_nonblocking(false).unwrap();
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = rustix::net::RecvAncillaryBuffer::new(&mut space);
+            let mut word = [0];
+            let mut parts = [io::IoSliceMut::new(&mut word)];
+            rustix::net::recvmsg(&theirs, &mut parts, &mut ancillary, rustix::net::RecvFlags::empty())
+                .unwrap();
+            let mut rights = ancillary.drain().filter_map(|message| match message {
+                rustix::net::RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+                _ => None,
+            });
+            let connection = rights.next().unwrap().next().unwrap();
+            let mut connection = std::os::unix::net::UnixStream::from(connection);
+            connection.set_nonblocking(false).unwrap();
+            let mut read = Vec::new();
+            connection.read_to_end(&mut read).unwrap();
+            read
+        });
+        drop((HandOver { head: &head, streams: &streams }).over(&master).await.unwrap());
+        assert!(reading.await.unwrap() == head);
     }
 
     #[test]

@@ -34,18 +34,28 @@ pub(super) fn shared(
     let (exit_sender, exit) = oneshot::channel();
     let (gone_sender, gone) = oneshot::channel::<()>();
     let (control, has_ended) = (connection.clone(), ended.clone());
+    let hung_up = CancellationToken::new();
+    let kill = (HangUp(connection), hung_up.clone().drop_guard());
     tokio::spawn(async move {
-        let result = outcome(&control).await;
+        let patience = async {
+            hung_up.cancelled().await;
+            tokio::time::sleep(REAP_PATIENCE).await;
+        };
+        // One that does not even answer to that, as in a paused container, holds nobody's place for ever.
+        let result = tokio::select! {
+            result = outcome(&control) => result,
+            () = patience => Err(io::ErrorKind::TimedOut.into()),
+        };
         has_ended.cancel();
         _ = exit_sender.send(status(result, false, &command));
         drop((container, lease, gone_sender));
     });
     Process {
         stdin: Box::pin(streams.stdin),
-        stdout: Box::pin(UntilEnd { pipe: streams.stdout, ended: Box::pin(ended.clone().cancelled_owned()) }),
-        stderr: Box::pin(UntilEnd { pipe: streams.stderr, ended: Box::pin(ended.cancelled_owned()) }),
+        stdout: Box::pin(UntilEnd::new(streams.stdout, ended.clone())),
+        stderr: Box::pin(UntilEnd::new(streams.stderr, ended)),
         exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost(None))) }),
-        reaper: Reaper::new(HangUp(connection), async move {
+        reaper: Reaper::new(kill, async move {
             _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
         }),
     }
@@ -98,6 +108,17 @@ impl Drop for HangUp {
 struct UntilEnd {
     pipe: pipe::Receiver,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// How much is still read once the program has ended: whatever it has left there, and not what others go on writing.
+    left: usize,
+}
+
+/// The most that a pipe of an ordinary user's holds: `/proc/sys/fs/pipe-max-size`, see pipe(7).
+const PIPE: usize = 1 << 20;
+
+impl UntilEnd {
+    fn new(pipe: pipe::Receiver, ended: CancellationToken) -> Self {
+        Self { pipe, ended: Box::pin(ended.cancelled_owned()), left: PIPE }
+    }
 }
 
 impl AsyncRead for UntilEnd {
@@ -108,7 +129,11 @@ impl AsyncRead for UntilEnd {
     ) -> Poll<io::Result<()>> {
         // Before the pipe: what the program has written is in it when its end is told.
         let has_ended = self.ended.as_mut().poll(cx).is_ready();
-        match Pin::new(&mut self.pipe).poll_read(cx, buffer) {
+        if has_ended && self.left == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let filled = buffer.filled().len();
+        let answer = match Pin::new(&mut self.pipe).poll_read(cx, buffer) {
             // Past the runtime, which may not have heard of the last of it yet.
             Poll::Pending if has_ended => {
                 match rustix::io::read(self.pipe.as_fd(), buffer.initialize_unfilled()) {
@@ -121,6 +146,10 @@ impl AsyncRead for UntilEnd {
                 }
             }
             answer => answer,
+        };
+        if has_ended {
+            self.left = self.left.saturating_sub(buffer.filled().len() - filled);
         }
+        answer
     }
 }

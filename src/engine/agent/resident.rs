@@ -28,6 +28,9 @@ const HEALTHY: Duration = Duration::from_secs(10);
 const PULSE: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// How long the next one waits for the removal of the one before.
+const REMOVAL: Duration = Duration::from_secs(10);
+
 /// How many residents a request tries that are found dead.
 const TRIES: usize = 3;
 
@@ -113,7 +116,7 @@ impl Residents {
     /// # Cancel safety
     /// Cancel safe: where it has begun, it is killed.
     pub(in crate::engine) async fn begin(&self, invocation: Invocation) -> Result<Process, EngineError> {
-        let head = head(&invocation, false);
+        let head = head(&invocation, false).ok_or_else(too_long)?;
         let mut dead = None;
         for _ in 0..TRIES {
             let up = self.one().await?;
@@ -168,6 +171,13 @@ impl Residents {
             }
         }
     }
+}
+
+fn too_long() -> EngineError {
+    EngineError::new(
+        EngineErrorKind::Refused,
+        "the request's variables and arguments are longer than an agent takes: 1 MiB",
+    )
 }
 
 fn closing() -> EngineError {
@@ -228,12 +238,15 @@ async fn live(resident: Resident, state: &watch::Sender<State>, closing: &Cancel
         _ = holders.recv().await;
     }
     drop(removal);
-    gone.await;
+    // Where it does not go, others are not to wait for that.
+    _ = tokio::time::timeout(REMOVAL, gone).await;
 }
 
-/// Returns when the agent is gone. Meanwhile, asks it now and then whether it is there.
+/// Returns when the agent is gone, or says what it is not asked: a program may have taken it over. Meanwhile, asks it
+/// now and then whether it is there.
 async fn watch_over(up: &Up, name: &str) {
-    let mut heard = Instant::now();
+    let mut heard = tokio::time::Instant::now();
+    let mut unanswered = 0;
     let mut pulse = tokio::time::interval(PULSE);
     loop {
         tokio::select! {
@@ -241,8 +254,9 @@ async fn watch_over(up: &Up, name: &str) {
                 let mut bytes = [0; 64];
                 match up.master.try_read(&mut bytes) {
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Ok(1..) if ready.is_ok() => {
-                        heard = Instant::now();
+                    Ok(read @ 1..) if ready.is_ok() && read <= unanswered => {
+                        unanswered -= read;
+                        heard = tokio::time::Instant::now();
                         if !up.answers.swap(true, Ordering::Relaxed) {
                             tracing::info!(container = name, "a shared container answers again");
                         }
@@ -251,11 +265,59 @@ async fn watch_over(up: &Up, name: &str) {
                 }
             }
             _ = pulse.tick() => {
-                _ = up.master.try_write(&[PING]);
+                unanswered += up.master.try_write(&[PING]).unwrap_or(0);
                 if heard.elapsed() > SILENCE && up.answers.swap(false, Ordering::Relaxed) {
                     tracing::warn!(container = name, "a shared container does not answer: is it paused?");
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up() -> (Up, UnixStream) {
+        let (master, agent) = UnixStream::pair().unwrap();
+        let (held, _) = mpsc::channel(1);
+        (Up { master: Arc::new(master), owner: None, answers: AtomicBool::new(true), _held: held }, agent)
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_says_what_it_is_not_asked_is_done_with() {
+        let (up, agent) = up();
+        agent.writable().await.unwrap();
+        agent.try_write(&[PING; 64]).unwrap();
+        tokio::time::timeout(Duration::from_secs(30), watch_over(&up, "x")).await.expect("it is listened to");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_gone_is_done_with() {
+        let (up, agent) = up();
+        drop(agent);
+        tokio::time::timeout(Duration::from_secs(30), watch_over(&up, "x")).await.expect("it is waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_silent_is_not_asked_for_programs_until_it_answers() {
+        let (up, agent) = up();
+        let watching = watch_over(&up, "x");
+        let talking = async {
+            while up.answers.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            agent.readable().await.unwrap();
+            let mut asked = [0; 64];
+            let count = agent.try_read(&mut asked).unwrap();
+            agent.try_write(&asked[..count]).unwrap();
+            while !up.answers.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            () = watching => panic!("it is there"),
+            () = talking => {}
         }
     }
 }

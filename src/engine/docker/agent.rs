@@ -20,10 +20,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::container::Container;
 use super::import::pieces;
-use super::{Shared, api, labels, options};
+use super::{Found, Shared, api, labels, options};
 use crate::agent::Executable;
 use crate::engine::agent::{Door, RuntimeDir, is_alive};
-use crate::engine::{EngineError, EngineErrorKind, ImageConfig, Lease, Program};
+use crate::engine::{EngineError, EngineErrorKind, Lease, Program};
 
 /// Where the agent's volume and its door are in a container. `/dev` is the container's own: nothing of these is to be
 /// seen in its image, or in what it has changed of it.
@@ -148,7 +148,7 @@ impl Agents {
 pub(super) async fn inhabit(
     engine: &Arc<Shared>,
     program: &Program,
-    image: &ImageConfig,
+    image: &Found,
     route: &Arc<str>,
     purpose: Purpose,
 ) -> Result<Inhabited, EngineError> {
@@ -248,7 +248,7 @@ async fn dialled(container: &Container, door: &Door) -> Result<Way, EngineError>
 fn create_body(
     engine: &Shared,
     program: &Program,
-    image: &ImageConfig,
+    image: &Found,
     route: &Arc<str>,
     purpose: Purpose,
     volume: &str,
@@ -280,11 +280,16 @@ fn create_body(
     }
     agent.push("--".into());
     body.entrypoint = Some(agent);
-    body.cmd = Some(image.command_line(program));
+    body.cmd = Some(image.config.command_line(program));
+    if !image.id.is_empty() {
+        // Not by its name, which may stand for another one by now: the command line is this one's.
+        body.image = Some(image.id.clone());
+    }
     let host = body.host_config.get_or_insert_default();
     // It is the init itself, and when it ends, whoever is left of us, nothing of the container is to stay.
     host.init = Some(false);
-    host.auto_remove = Some(true);
+    // Not where its end is asked for by name.
+    host.auto_remove = Some(door.is_some());
     host.mounts.get_or_insert_default().extend(mounts);
     body
 }
@@ -353,12 +358,12 @@ async fn fill_volume(
             }
             return;
         }
-        let result = fill(&shared, container.name(), executable, size).await;
-        container.remove().await;
-        _ = filled_sender.send(match result {
+        let result = match fill(&shared, container.name(), executable, size).await {
             Ok(()) => Ok(()),
             Err(error) => Err(shared.failure(error, "putting the agent into a volume").await),
-        });
+        };
+        _ = filled_sender.send(result);
+        container.remove().await;
     });
     filled.await.unwrap_or_else(|_| Err(unusable("the runtime is shutting down")))?;
     Ok(volume)

@@ -376,9 +376,8 @@ impl Home for Rented {
         async move {
             let gone = || EngineError::new(EngineErrorKind::Unreachable, "the engine is not in use any more");
             let engine = self.engine.upgrade().ok_or_else(gone)?;
-            let config = &self.image.config;
             let inhabited =
-                agent::inhabit(&engine, &self.program, config, &self.route, Purpose::Listen).await?;
+                agent::inhabit(&engine, &self.program, &self.image, &self.route, Purpose::Listen).await?;
             let Inhabited { way, name, mut removal } = inhabited;
             let Way::Dialled { connection, owner } = way else {
                 return Err(EngineError::new(EngineErrorKind::Refused, NOT_FROM_THERE));

@@ -15,9 +15,9 @@ use super::agent::{Inhabited, Removal, Way};
 use super::container::{self, was_out_of_memory};
 use super::warm::Turn;
 use crate::agent::Answer;
-use crate::engine::agent::{HandOver, HangUp, Refusal, head, outcome, status};
+use crate::engine::agent::{HandOver, HangUp, Refusal, outcome, status};
 use crate::engine::streams::{Streams, pipes};
-use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Invocation, Process, Reaper};
+use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Process, Reaper};
 
 /// How long an agent may take to say that it has a request. It takes half a millisecond; a paused one never says so.
 const CONFIRMATION: Duration = Duration::from_secs(1);
@@ -33,48 +33,53 @@ pub(super) enum Offer {
     Taken(Box<Process>),
     /// It has run nothing, and never will.
     Declined(String),
+    /// Likewise, and it was waited for in vain.
+    Unanswered,
 }
 
-/// Offers a request to a container. It belongs to that request from here on, or goes.
+/// Offers a request to a container, by its [`head`](crate::engine::agent::head). It belongs to that request from here
+/// on, or goes.
 ///
 /// # Errors
 /// Where dcgi itself has run out of something, or nobody can say whether the program has run.
 pub(super) async fn offer(
     engine: &Arc<Shared>,
     inhabited: Inhabited,
-    invocation: &Invocation,
+    head: &[u8],
     turn: &Arc<Turn>,
 ) -> Result<Offer, EngineError> {
     let Inhabited { way, name, removal } = inhabited;
     match way {
-        Way::Attached(attached) => {
-            Ok(by_attachment(engine, attached, &name, removal, invocation, turn).await)
-        }
+        Way::Attached(attached) => by_attachment(engine, attached, &name, removal, head, turn).await,
         Way::Dialled { connection, owner } => {
             let (streams, theirs) =
                 pipes(owner).map_err(|error| failed("making the program's streams").because(error))?;
-            let head = head(invocation, true);
-            match confirmed(&connection, &HandOver { head: &head, streams: &theirs }).await? {
-                Ok(()) => {
+            match confirmed(&connection, &HandOver { head, streams: &theirs }).await? {
+                Answered::Taken => {
                     drop(theirs);
                     let process = attend(engine, connection, streams, name, removal, turn);
                     Ok(Offer::Taken(Box::new(process)))
                 }
-                Err(why) => Ok(Offer::Declined(why)),
+                Answered::Otherwise(why) => Ok(Offer::Declined(why)),
+                Answered::Never => Ok(Offer::Unanswered),
             }
         }
     }
 }
 
-/// Hands a request over and waits until the agent has said that it has it; or why it has not.
-async fn confirmed(
-    connection: &UnixStream,
-    hand_over: &HandOver<'_>,
-) -> Result<Result<(), String>, EngineError> {
+/// What an agent says of a request, before it runs anything.
+enum Answered {
+    Taken,
+    Otherwise(String),
+    Never,
+}
+
+/// Hands a request over and waits until the agent has said that it has it.
+async fn confirmed(connection: &UnixStream, hand_over: &HandOver<'_>) -> Result<Answered, EngineError> {
     let exchange = async {
         match hand_over.on(connection).await {
             Ok(()) => Ok(taken(outcome(connection).await)),
-            Err(Refusal::Untouched(error)) => Ok(Err(error.to_string())),
+            Err(Refusal::Untouched(error)) => Ok(Answered::Otherwise(error.to_string())),
             Err(Refusal::Exhausted(error)) => Err(failed("handing over the request").because(error)),
         }
     };
@@ -84,17 +89,19 @@ async fn confirmed(
     // From here on its confirmation does not arrive, and then it runs nothing. One that was on its way is still read.
     _ = rustix::net::shutdown(connection.as_fd(), rustix::net::Shutdown::Read);
     match taken(outcome(connection).await) {
-        Ok(()) => Err(failed("the container has taken the request, and said so too late to be heard")),
-        Err(_) => Ok(Err("it does not answer: is it paused?".to_owned())),
+        Answered::Taken => {
+            Err(failed("the container has taken the request, and said so too late to be heard"))
+        }
+        Answered::Otherwise(_) | Answered::Never => Ok(Answered::Never),
     }
 }
 
-fn taken(answer: io::Result<Answer>) -> Result<(), String> {
+fn taken(answer: io::Result<Answer>) -> Answered {
     match answer {
-        Ok(Answer::Taken) => Ok(()),
+        Ok(Answer::Taken) => Answered::Taken,
         // Before the confirmation nothing runs.
-        Ok(other) => Err(format!("its agent says {other:?}")),
-        Err(error) => Err(error.to_string()),
+        Ok(other) => Answered::Otherwise(format!("its agent says {other:?}")),
+        Err(error) => Answered::Otherwise(error.to_string()),
     }
 }
 
@@ -148,23 +155,29 @@ async fn by_attachment(
     mut attached: AttachContainerResults,
     name: &str,
     mut removal: Removal,
-    invocation: &Invocation,
+    head: &[u8],
     turn: &Arc<Turn>,
-) -> Offer {
-    let head = head(invocation, false);
+) -> Result<Offer, EngineError> {
+    // Without its last byte it is no request, and nothing runs.
+    let (most, last) = head.split_at(head.len().saturating_sub(1));
     let handing_over = async {
-        attached.input.write_all(&head).await?;
+        attached.input.write_all(most).await?;
         attached.input.flush().await
     };
     match tokio::time::timeout(CONFIRMATION, handing_over).await {
-        Ok(Ok(())) => {
-            let gone = removal.gone();
-            let kill = (removal, turn.clone());
-            Offer::Taken(Box::new(container::process(engine, name, attached, kill, gone)))
-        }
-        Ok(Err(error)) => Offer::Declined(error.to_string()),
-        Err(_) => Offer::Declined("it takes nothing".to_owned()),
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Ok(Offer::Declined(error.to_string())),
+        Err(_) => return Ok(Offer::Unanswered),
     }
+    let sealing = async {
+        attached.input.write_all(last).await?;
+        attached.input.flush().await
+    };
+    // From here on nobody knows, so nobody else may have it.
+    sealing.await.map_err(|error| failed("handing over the request").because(error))?;
+    let gone = removal.gone();
+    let kill = (removal, turn.clone());
+    Ok(Offer::Taken(Box::new(container::process(engine, name, attached, kill, gone))))
 }
 
 fn failed(what: &str) -> EngineError {

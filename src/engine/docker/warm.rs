@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::agent::{Inhabited, Purpose, inhabit};
 use super::offer::{Offer, offer};
 use super::{Found, Shared};
+use crate::engine::agent::head;
 use crate::engine::demand::{Bounds, Demand};
 use crate::engine::{EngineError, Invocation, Process, Program, Warm};
 use crate::reason::Reason;
@@ -72,7 +73,10 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.pool.state().demand.ended();
-        self.pool.refill(&self.engine);
+        // Whoever holds it last may be outside of the runtime, or at its end.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.pool.refill(&self.engine);
+        }
     }
 }
 
@@ -114,15 +118,25 @@ impl Pool {
         invocation: &Invocation,
         turn: &Arc<Turn>,
     ) -> Result<Option<Process>, EngineError> {
+        // One that is longer than an agent takes is for a container of its own.
+        let Some(head) = head(invocation, true) else { return Ok(None) };
         while let Some(inhabited) = self.take() {
             // From here on it may run: whoever gives up meanwhile, the request's place is taken until it is gone.
             inhabited.removal.hold(invocation.lease.clone());
             let name = inhabited.name.clone();
-            match offer(engine, inhabited, invocation, turn).await? {
+            match offer(engine, inhabited, &head, turn).await? {
                 Offer::Taken(process) => return Ok(Some(*process)),
                 // It goes, and another one is tried.
                 Offer::Declined(why) => {
                     tracing::info!(container = name, "a container that waited is left: {why}");
+                }
+                // So may the others be, and this one has cost the request a second.
+                Offer::Unanswered => {
+                    tracing::info!(
+                        container = name,
+                        "a container that waited does not answer: is it paused?"
+                    );
+                    break;
                 }
             }
         }
@@ -147,10 +161,10 @@ impl Pool {
             && state.respite.is_none_or(|(until, _)| until <= Instant::now())
         {
             state.coming += 1;
-            let (pool, engine) = (self.clone(), engine.clone());
-            tokio::spawn(async move {
-                let config = &pool.image.config;
-                let made = inhabit(&engine, &pool.program, config, &pool.route, Purpose::Once).await;
+            let (pool, tasks, engine) = (self.clone(), &engine.containers, engine.clone());
+            // Waited for at the end, though it is another task that has the container.
+            tasks.spawn(async move {
+                let made = inhabit(&engine, &pool.program, &pool.image, &pool.route, Purpose::Once).await;
                 pool.arrived(made);
                 pool.refill(&engine);
             });

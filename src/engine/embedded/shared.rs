@@ -4,19 +4,20 @@
 //! executable itself comes along as an open file, so that nothing of it has to be in the image.
 //!
 //! # Security
-//! It is a copy in memory that nobody can change (a sealed memfd): a program sees it as `/proc/1/exe`, and with the right
+//! It is a copy in memory whose content nobody can change (a sealed memfd): a program sees it as `/proc/1/exe`, and with the right
 //! user could otherwise write to dcgi's own executable (CVE-2019-5736).
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use rustix::fs::{MemfdFlags, SealFlags};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use rustix::fs::{MemfdFlags, Mode, SealFlags};
+use rustix::io::Errno;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
@@ -32,6 +33,10 @@ use crate::engine::{EngineError, EngineErrorKind, Program, Warm};
 /// How long an agent may take to answer at first.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a line in the log may be, in bytes, and how many there may be in a second.
+const LINE: u64 = 4 << 10;
+const LINES: u32 = 20;
+
 /// What is an agent.
 #[derive(Debug)]
 pub(super) struct Agent {
@@ -45,17 +50,26 @@ impl Agent {
         Self { executable, sealed: Mutex::default() }
     }
 
-    /// The executable, sealed.
+    /// The executable, sealed. Blocks while it is read for the first time.
     fn sealed(&self) -> io::Result<Arc<OwnedFd>> {
         let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let executable = Mode::from_raw_mode(0o555);
         if let Some(sealed) = &*sealed {
+            // Who runs as the same user as dcgi can have changed that, and nothing else.
+            rustix::fs::fchmod(sealed, executable)?;
             return Ok(sealed.clone());
         }
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let mut file = File::from(rustix::fs::memfd_create("dcgi", flags)?);
+        // Where the kernel knows how to say that it is to be executed (Linux 6.3), it may insist on that.
+        let made = match rustix::fs::memfd_create("dcgi", flags | MemfdFlags::EXEC) {
+            Err(Errno::INVAL) => rustix::fs::memfd_create("dcgi", flags),
+            made => made,
+        };
+        let mut file = File::from(made?);
         io::copy(&mut self.executable.open()?, &mut file)?;
         let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&file, seals)?;
+        rustix::fs::fchmod(&file, executable)?;
         // Not the one that can write.
         let reopened = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         Ok(sealed.insert(Arc::new(reopened.into())).clone())
@@ -87,10 +101,13 @@ impl Home for Lodging {
 
 async fn settle(engine: &Arc<Shared>, pool: &Arc<Pool>, route: &Arc<str>) -> Result<Resident, EngineError> {
     let failed = |error: io::Error| exhausted("making a shared container's streams", error);
-    let Some(agent) = engine.agent.get() else {
+    let shared = engine.clone();
+    let sealing = tokio::task::spawn_blocking(move || shared.agent.get().map(Agent::sealed));
+    let sealed = sealing.await.map_err(|error| exhausted("reading the agent's executable", error))?;
+    let Some(executable) = sealed else {
         return Err(EngineError::new(EngineErrorKind::Refused, "no executable was named that is an agent"));
     };
-    let executable = agent.sealed().map_err(|error| exhausted("reading the agent's executable", error))?;
+    let executable = executable.map_err(|error| exhausted("reading the agent's executable", error))?;
     let sandbox = pool.take(engine).await?;
     let name = String::from_utf8_lossy(&sandbox.host_name).into_owned();
     let (master, theirs) = UnixStream::pair().map_err(failed)?;
@@ -154,8 +171,16 @@ async fn settle(engine: &Arc<Shared>, pool: &Arc<Pool>, route: &Arc<str>) -> Res
 async fn pass_on(complaints: pipe::Receiver, route: Arc<str>) {
     let mut lines = BufReader::new(complaints);
     let mut line = Vec::new();
-    while let Ok(1..) = lines.read_until(b'\n', &mut line).await {
-        tracing::warn!(%route, "{}", String::from_utf8_lossy(&line).trim_end());
+    let (mut since, mut count) = (Instant::now(), 0);
+    // SECURITY: a program may have the agent's own rights, and so write here what it likes.
+    while let Ok(1..) = (&mut lines).take(LINE).read_until(b'\n', &mut line).await {
+        if since.elapsed() >= Duration::from_secs(1) {
+            (since, count) = (Instant::now(), 0);
+        }
+        count += 1;
+        if count <= LINES {
+            tracing::warn!(%route, "{}", String::from_utf8_lossy(&line).trim_end());
+        }
         line.clear();
     }
 }
