@@ -323,6 +323,9 @@ async fn pump(
                 _ = stdout.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
                 break;
             }
+            // The engine has closed it before it had read all that the program has not: so the kernel tells it, behind
+            // the last of the output. How the program ended is asked apart, and without that no answer is whole.
+            Some(Err(Error::IOError { err })) if err.kind() == io::ErrorKind::ConnectionReset => break,
             // Passed on: a stream that broke must not look like one that ended.
             Some(Err(error)) => {
                 _ = stdout.send(Err(io::Error::other(error))).await;
