@@ -329,6 +329,10 @@ fn requests_wait_while_descriptors_have_run_out() {
     let waiting = agent.begin(&[]);
     // All at once: a program needs more than one.
     agent.signal(Signal::STOP);
+    wait_until("it has stopped", PATIENCE, || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", agent.pid())).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    });
     drop(idle);
     agent.signal(Signal::CONT);
     assert_eq!(to_the_end(waiting), "Content-Type: text/plain\r\n\r\n");
