@@ -322,6 +322,10 @@ fn many_requests_leave_no_descriptor_thread_or_process() {
 #[test]
 fn requests_wait_while_descriptors_have_run_out() {
     let agent = Agent::listen(&echo());
+    // The one that listens, and those of signals: whoever looked whether it listens is gone.
+    let sockets = || agent.descriptors().values().filter(|what| what.starts_with("socket:")).count();
+    assert_eq!(agent.get(&[]), "Content-Type: text/plain\r\n\r\n");
+    wait_until("nobody is connected", PATIENCE, || sockets() == 6);
     let before = agent.descriptors().len();
     agent.limit_descriptors(8);
     let idle: Vec<_> = (0..8).map(|_| agent.connect()).collect();
