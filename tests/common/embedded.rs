@@ -239,7 +239,10 @@ pub fn slots_of(server: &Server) -> BTreeSet<u32> {
 pub fn wait_until_idle(server: &Server) {
     wait_until("only the zygote is left", PATIENCE, || {
         let below = descendants(server.pid());
-        below.len() == 1 && below[0].name == "dcgi-zygote"
+        // A slot's cgroups go a moment after it.
+        let is_slots =
+            |group: &PathBuf| group.file_name().is_some_and(|name| !name.to_string_lossy().contains('.'));
+        below.len() == 1 && below[0].name == "dcgi-zygote" && !cgroups_of(server.pid()).iter().any(is_slots)
     });
 }
 
