@@ -147,7 +147,7 @@ impl DockerEngine {
         Ok(Self { _standing: Arc::new(Standing(shared.clone())), shared })
     }
 
-    /// Lets containers wait for requests ([`Warm`](super::Warm)), and be shared
+    /// Lets containers wait for requests ([`Warm`]), and be shared
     /// ([`Isolation::Shared`]): both have an agent in them, which is this executable.
     ///
     /// The engine gets a copy of it in a volume, `dcgi-agent-VERSION-DIGEST`, which stays for the next time. Agents dial in
