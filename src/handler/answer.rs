@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
@@ -9,6 +10,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Body, Chunk};
@@ -18,8 +20,14 @@ use crate::cgi::{Answer, ChunkedDecoder, Head, HeaderBlock, LocalRedirect};
 use crate::engine::{EngineError, ExitStatus};
 use crate::route::{Output, Route};
 
-/// How much output is read at once.
-const CHUNK: usize = 32 << 10;
+/// How much output is read at once: most answers are short. Where there is always more, it grows.
+const CHUNK: usize = 4 << 10;
+const LARGE_CHUNK: usize = 32 << 10;
+
+/// How long the beginning of an answer waits for its end, and how much of it may: most programs end at once. Then the
+/// answer goes out whole, in one piece and with its length.
+const HOLD: Duration = Duration::from_millis(1);
+const HELD: usize = 16 << 10;
 
 /// How many chunks wait between the program and the client. More would only hide back-pressure.
 const CHUNKS: usize = 1;
@@ -53,12 +61,25 @@ pub(super) struct Answering<'a> {
     head_only: bool,
     /// Present until there was a reply.
     reply: Option<oneshot::Sender<Result<Reply, Failed>>>,
+    /// The beginning of an answer that has not been given yet.
+    held: Option<Held>,
     /// Present once there was one whose body the client wants.
     chunks: Option<mpsc::Sender<Chunk>>,
     /// Given to the response's body, which cancels it when it is dropped.
     abandoned: CancellationToken,
     /// Set once the client has had a reply without a body: it needs nothing more of the program.
     detached: &'a AtomicBool,
+}
+
+/// The beginning of an answer.
+struct Held {
+    response: Response<Body>,
+    /// What has come of its body.
+    first: Bytes,
+    /// How long the body will be, where the program has said.
+    length: Option<u64>,
+    /// How long it waits. `None`: as long as the program runs.
+    until: Option<Instant>,
 }
 
 impl<'a> Answering<'a> {
@@ -69,7 +90,7 @@ impl<'a> Answering<'a> {
         abandoned: CancellationToken,
         detached: &'a AtomicBool,
     ) -> Self {
-        Self { route, head_only, reply: Some(reply), chunks: None, abandoned, detached }
+        Self { route, head_only, reply: Some(reply), held: None, chunks: None, abandoned, detached }
     }
 
     /// Reads the program's output to its end, and gives it on as it comes. An answer counts as complete only
@@ -80,7 +101,7 @@ impl<'a> Answering<'a> {
         exit: Exit,
         activity: &Activity,
     ) -> Result<(), Failure> {
-        let mut source = Source { stdout, exit, activity, buffer: BytesMut::new() };
+        let mut source = Source { stdout, exit, activity, buffer: BytesMut::new(), chunk: CHUNK };
         match &self.route.output {
             Output::Cgi => self.give_document(&mut source).await,
             Output::Raw { content_type } => self.give_raw(content_type.as_deref(), &mut source).await,
@@ -89,6 +110,10 @@ impl<'a> Answering<'a> {
 
     /// Tells the client, by a reply where there was none yet, else by cutting the answer.
     pub(super) fn fail(mut self, failure: Failure, complaints: Vec<String>) {
+        // How long it would have been held is no reason for another answer.
+        if self.held.as_ref().is_some_and(|held| held.until.is_some()) {
+            self.release();
+        }
         match self.reply.take() {
             None => failure.log("the answer is cut"),
             Some(reply) => {
@@ -149,12 +174,13 @@ impl<'a> Answering<'a> {
         };
         tally.check_declared()?;
         // An empty answer would be complete for the client before the program could disprove it.
-        let mut held = Some(response);
-        if tally.declared != Some(0) {
-            self.send_response(held.take(), bodyless, tally.declared);
+        if bodyless {
+            self.send_without_body(response);
+        } else {
+            self.hold(response, tally.declared);
         }
         let mut decoder = chunked.then(ChunkedDecoder::default);
-        let mut next = if rest.is_empty() { source.read().await? } else { Some(rest) };
+        let mut next = if rest.is_empty() { self.read(source).await? } else { Some(rest) };
         while let Some(bytes) = next {
             if !has_content_type && tally.total == 0 && !bodyless {
                 tracing::warn!("the program prints a body without a Content-Type");
@@ -167,18 +193,15 @@ impl<'a> Answering<'a> {
                 self.send(tally.count(piece)?).await?;
             }
             source.activity.touch();
-            next = source.read().await?;
+            next = self.read(source).await?;
         }
         if let Some(decoder) = &decoder
             && !decoder.is_done()
         {
             return Err(Failure::NoLastChunk);
         }
-        finished(source.ended().await?)?;
-        let last = tally.end()?;
-        // Where it was held until now, it is an empty one.
-        self.send_response(held.take(), true, None);
-        self.complete(last).await
+        finished(self.ended(source).await?)?;
+        self.complete(tally.end()?).await
     }
 
     async fn give_raw(&mut self, content_type: Option<&str>, source: &mut Source<'_>) -> Result<(), Failure> {
@@ -188,36 +211,73 @@ impl<'a> Answering<'a> {
         let value = value.map_err(|_| Failure::Malformed("the route's `content_type` is no header value"))?;
         response.headers_mut().insert(CONTENT_TYPE, value);
 
-        let mut held = Some(response);
         let limit = self.route.limits.max_response_body;
         let mut tally = Tally { declared: None, limit, total: 0, last: None };
-        while let Some(bytes) = source.read().await? {
-            self.send_response(held.take(), self.head_only, None);
+        let Some(first) = source.read().await? else {
+            return match source.ended().await? {
+                status @ ExitStatus::Signalled { .. } => Err(Failure::Killed(status)),
+                status if !status.success() => Err(Failure::NothingPrinted(status)),
+                _ => {
+                    self.send_without_body(response);
+                    Ok(())
+                }
+            };
+        };
+        if self.head_only {
+            self.send_without_body(response);
+        } else {
+            self.hold(response, None);
+        }
+        let mut next = Some(first);
+        while let Some(bytes) = next {
             self.send(tally.count(bytes)?).await?;
             source.activity.touch();
+            next = self.read(source).await?;
         }
-        let status = source.ended().await?;
-        if held.is_some() && !status.success() {
-            return Err(match status {
-                ExitStatus::Signalled { .. } => Failure::Killed(status),
-                ExitStatus::Exited(_) => Failure::NothingPrinted(status),
-            });
-        }
-        finished(status)?;
-        self.send_response(held.take(), self.head_only, None);
+        finished(self.ended(source).await?)?;
         self.complete(None).await
     }
 
-    /// Sends the head, where it has not been sent, and opens the way for the body.
-    fn send_response(&mut self, response: Option<Response<Body>>, bodyless: bool, length: Option<u64>) {
-        let Some(mut response) = response else { return };
-        if bodyless {
-            self.detached.store(true, Ordering::Relaxed);
-        } else {
-            let (sender, receiver) = mpsc::channel(CHUNKS);
-            self.chunks = Some(sender);
-            *response.body_mut() = Body::program(receiver, length, self.abandoned.clone().drop_guard());
+    /// Reads on. What is held is released where that takes longer.
+    async fn read(&mut self, source: &mut Source<'_>) -> Result<Option<Bytes>, Failure> {
+        if let Some(until) = self.held.as_ref().and_then(|held| held.until) {
+            match tokio::time::timeout_at(until, source.read()).await {
+                Ok(read) => return read,
+                Err(_) => self.release(),
+            }
         }
+        source.read().await
+    }
+
+    /// Waits for the program's end, like [`read`](Self::read).
+    async fn ended(&mut self, source: &mut Source<'_>) -> Result<ExitStatus, Failure> {
+        if let Some(until) = self.held.as_ref().and_then(|held| held.until) {
+            match tokio::time::timeout_at(until, source.ended()).await {
+                Ok(ended) => return ended,
+                Err(_) => self.release(),
+            }
+        }
+        source.ended().await
+    }
+
+    /// Keeps the head of an answer for a moment. An empty one is kept until the program has ended: it would be complete
+    /// for the client before the program could disprove it.
+    fn hold(&mut self, response: Response<Body>, length: Option<u64>) {
+        let until = (length != Some(0)).then(|| Instant::now() + HOLD);
+        self.held = Some(Held { response, first: Bytes::new(), length, until });
+    }
+
+    /// Gives what is held, and opens the way for the rest.
+    fn release(&mut self) {
+        let Some(Held { mut response, first, length, .. }) = self.held.take() else { return };
+        let (sender, receiver) = mpsc::channel(CHUNKS);
+        self.chunks = Some(sender);
+        *response.body_mut() = Body::program(first, receiver, length, self.abandoned.clone().drop_guard());
+        self.send_reply(Reply::Response(response));
+    }
+
+    fn send_without_body(&mut self, response: Response<Body>) {
+        self.detached.store(true, Ordering::Relaxed);
         self.send_reply(Reply::Response(response));
     }
 
@@ -229,21 +289,45 @@ impl<'a> Answering<'a> {
     }
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), Failure> {
-        match &self.chunks {
-            Some(chunks) if !bytes.is_empty() => {
-                chunks.send(Chunk::Bytes(bytes)).await.map_err(|_| Failure::ClientGone)
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let Some(held) = &mut self.held {
+            held.push(bytes);
+            if held.first.len() > HELD {
+                self.release();
             }
-            _ => Ok(()),
+            return Ok(());
+        }
+        match &self.chunks {
+            Some(chunks) => chunks.send(Chunk::Bytes(bytes)).await.map_err(|_| Failure::ClientGone),
+            None => Ok(()),
         }
     }
 
     /// Sends the last byte, where it was held back, else that this is all.
     async fn complete(&mut self, last: Option<Bytes>) -> Result<(), Failure> {
+        if let Some(mut held) = self.held.take() {
+            held.push(last.unwrap_or_default());
+            *held.response.body_mut() = Body::full(held.first);
+            self.send_without_body(held.response);
+            return Ok(());
+        }
         match (last, &self.chunks) {
             // With it the declared length is there, and nobody reads on.
             (Some(last), _) => self.send(last).await,
             (None, Some(chunks)) => chunks.send(Chunk::End).await.map_err(|_| Failure::ClientGone),
             (None, None) => Ok(()),
+        }
+    }
+}
+
+impl Held {
+    fn push(&mut self, bytes: Bytes) {
+        if self.first.is_empty() {
+            self.first = bytes;
+        } else if !bytes.is_empty() {
+            self.first = [&*self.first, &*bytes].concat().into();
         }
     }
 }
@@ -266,12 +350,22 @@ struct Source<'a> {
     exit: Exit,
     activity: &'a Activity,
     buffer: BytesMut,
+    /// How much is read at once.
+    chunk: usize,
 }
 
 impl Source<'_> {
+    /// Cancel safe.
     async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
-        self.buffer.reserve(CHUNK);
+        // What is left of it does for a line or two.
+        if self.buffer.capacity() < CHUNK / 4 {
+            self.buffer.reserve(self.chunk);
+        }
+        let room = self.buffer.capacity();
         let read = self.stdout.read_buf(&mut self.buffer).await.map_err(Failure::Output)?;
+        if read == room {
+            self.chunk = LARGE_CHUNK;
+        }
         self.activity.touch();
         Ok((read > 0).then(|| self.buffer.split().freeze()))
     }
@@ -323,5 +417,71 @@ impl Tally {
             }
             _ => Ok(self.last.take()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::engine::Program;
+
+    const DOCUMENT: &[u8] = b"Content-Type: text/plain\n\nbody";
+
+    /// What a client gets of a program that prints this, and then goes on.
+    async fn reply(
+        printed: &'static [u8],
+        then: impl Future<Output = ()> + Send + 'static,
+        exit: ExitStatus,
+    ) -> Result<Reply, Failed> {
+        let (mut program, stdout) = tokio::io::duplex(1024);
+        let (sender, reply) = oneshot::channel();
+        tokio::spawn(async move {
+            let route = Route::new("/", Program::new("image"));
+            let detached = AtomicBool::new(false);
+            let mut answering = Answering::new(&route, false, sender, CancellationToken::new(), &detached);
+            let exit = Box::pin(async move { Ok(exit) });
+            if let Err(failure) = answering.give(Box::pin(stdout), exit, &Activity::new()).await {
+                answering.fail(failure, Vec::new());
+            }
+        });
+        tokio::spawn(async move {
+            program.write_all(printed).await.unwrap();
+            then.await;
+        });
+        reply.await.unwrap()
+    }
+
+    fn response(reply: Result<Reply, Failed>) -> Response<Body> {
+        match reply {
+            Ok(Reply::Response(response)) => response,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_answer_of_a_program_that_ends_at_once_has_its_length() {
+        let response = response(reply(DOCUMENT, async {}, ExitStatus::Exited(0)).await);
+        assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(4));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "body");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_program_prints_does_not_wait_for_its_end() {
+        let began = Instant::now();
+        let mut body =
+            response(reply(DOCUMENT, std::future::pending(), ExitStatus::Exited(0)).await).into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!((first, began.elapsed() < Duration::from_millis(5)), ("body".into(), true));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_begun_is_cut_however_soon_its_program_is_killed() {
+        let killed = ExitStatus::Signalled { signal: 9, out_of_memory: None };
+        let response = response(reply(DOCUMENT, async {}, killed).await);
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(response.into_body().collect().await.is_err());
     }
 }

@@ -34,6 +34,8 @@ enum Content {
 /// A program's output on its way to the client.
 #[derive(Debug)]
 pub(super) struct Output {
+    /// What had come of it when the response began.
+    first: Bytes,
     /// Filled by the request's exchange.
     chunks: mpsc::Receiver<Chunk>,
     /// How many bytes are still to come, where the program has said.
@@ -69,8 +71,13 @@ impl Body {
     }
 
     /// A body that a program prints.
-    pub(super) fn program(chunks: mpsc::Receiver<Chunk>, length: Option<u64>, abandoned: DropGuard) -> Self {
-        let output = Output { chunks, remaining: length, _abandoned: abandoned };
+    pub(super) fn program(
+        first: Bytes,
+        chunks: mpsc::Receiver<Chunk>,
+        length: Option<u64>,
+        abandoned: DropGuard,
+    ) -> Self {
+        let output = Output { first, chunks, remaining: length, _abandoned: abandoned };
         Self { content: Content::Program(output), record: None }
     }
 
@@ -86,6 +93,19 @@ impl Body {
     /// Has the body write a line to the access log when it is dropped.
     pub(super) fn set_record(&mut self, record: Record) {
         self.record = Some(Box::new(record));
+    }
+}
+
+impl Output {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Chunk>> {
+        let chunk = match std::mem::take(&mut self.first) {
+            first if first.is_empty() => std::task::ready!(self.chunks.poll_recv(cx)),
+            first => Some(Chunk::Bytes(first)),
+        };
+        if let (Some(Chunk::Bytes(bytes)), Some(remaining)) = (&chunk, &mut self.remaining) {
+            *remaining = remaining.saturating_sub(bytes.len() as u64);
+        }
+        Poll::Ready(chunk)
     }
 }
 
@@ -110,13 +130,8 @@ impl http_body::Body for Body {
             }
             // All that was promised has come: no end is announced behind it.
             Content::Program(Output { remaining: Some(0), .. }) => return Poll::Ready(None),
-            Content::Program(output) => match std::task::ready!(output.chunks.poll_recv(cx)) {
-                Some(Chunk::Bytes(bytes)) => {
-                    if let Some(remaining) = &mut output.remaining {
-                        *remaining = remaining.saturating_sub(bytes.len() as u64);
-                    }
-                    bytes
-                }
+            Content::Program(output) => match std::task::ready!(output.poll(cx)) {
+                Some(Chunk::Bytes(bytes)) => bytes,
                 Some(Chunk::End) => {
                     this.content = Content::Empty;
                     return Poll::Ready(None);
