@@ -215,6 +215,7 @@ impl Inner {
                 path_info: found.path_info,
                 mount: &self.mount,
                 content_length: None,
+                has_body: false,
             };
             // The whole request's: a redirect does not begin it anew.
             deadline = deadline.within(target.route.limits.timeout);
@@ -277,6 +278,7 @@ impl Inner {
             () = deadline.passed() => return Err(Failure::DeadlinePassed.into()),
         };
         request.content_length = input.length();
+        request.has_body = !input.is_none();
         let mut invocation = invocation::invocation(route, &target.name, &image, &request);
         invocation.lease = Lease::new(place);
 

@@ -14,10 +14,11 @@ use common::agent::{
     Agent, HEADER, HandedOver, descriptors_of, head, head_for_body, lives, send_with, shell, to_the_end,
 };
 use common::nginx::Nginx;
+use common::processes::descendants;
 use common::server::dcgi;
 use common::{PATIENCE, wait_until};
 use dcgi::agent::Answer;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// More than fits into a pipe or a socket's buffer.
 const MUCH: usize = 1 << 20;
@@ -225,7 +226,7 @@ fn no_more_programs_run_at_once_than_may() {
     let mut go = fs::OpenOptions::new().read(true).write(true).open(go).unwrap();
     let clients: Vec<_> = (0..5).map(|_| agent.begin(&[])).collect();
     let begun = || fs::read_to_string(agent.path("begun")).unwrap_or_default().lines().count();
-    let running = || common::processes::descendants(agent.pid()).len();
+    let running = || descendants(agent.pid()).len();
     for number in 0..5 {
         wait_until("as many have begun as may", PATIENCE, || begun() == (number + 2).min(5));
         assert!(running() <= 2);
@@ -303,8 +304,7 @@ fn what_strangers_send_is_all_for_the_program() {
 #[test]
 fn many_requests_leave_no_descriptor_thread_or_process() {
     let agent = Agent::listen("case $QUERY_STRING in leave) ;; *) cat ;; esac");
-    let held =
-        || (agent.descriptors().len(), agent.threads(), common::processes::descendants(agent.pid()).len());
+    let held = || (agent.descriptors().len(), agent.threads(), descendants(agent.pid()).len());
     wait_until("nothing is left of those who looked whether it listens", PATIENCE, || held().1 == 1);
     let before = held();
     for _ in 0..50 {
@@ -426,7 +426,7 @@ fn that_a_request_is_malformed_is_told() {
     let common::agent::Address::Unix(path) = agent.address() else { unreachable!() };
     let connect = || UnixStream::connect(path).unwrap();
     assert_eq!(HandedOver::on(connect(), b"x").answer(), Some(Answer::Malformed));
-    for number in [1, 2, 4, 8] {
+    for number in [1, 4, 8] {
         let (_, end) = std::io::pipe().unwrap();
         let end = OwnedFd::from(end);
         let mut connection = connect();
@@ -437,6 +437,17 @@ fn that_a_request_is_malformed_is_told() {
         assert_eq!(answer, Answer::Malformed.to_bytes(), "with {number} descriptors");
     }
     assert!(!agent.path("ran").exists());
+}
+
+#[test]
+fn without_a_descriptor_for_it_standard_input_is_at_its_end() {
+    let agent = Agent::listen("cat; echo complaint >&2; echo end");
+    let common::agent::Address::Unix(path) = agent.address() else { unreachable!() };
+    let connection = UnixStream::connect(path).unwrap();
+    let ((stdout, theirs_out), (stderr, theirs_err)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    send_with(&connection, &head(&[]), &[&theirs_out.into(), &theirs_err.into()]);
+    assert_eq!(to_the_end(stdout), "end\n");
+    assert_eq!(to_the_end(stderr), "complaint\n");
 }
 
 #[test]
@@ -515,11 +526,17 @@ fn an_orphan_does_not_hold_back_how_the_program_ended() {
 /// An agent that dials a socket in this folder, and our end.
 #[track_caller]
 fn dialled(mode: &str, script: &str) -> (Agent, UnixStream) {
+    dialled_with(&[mode], script)
+}
+
+/// The same with options.
+#[track_caller]
+fn dialled_with(mode: &[&str], script: &str) -> (Agent, UnixStream) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dcgi.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let dial = [mode, "--dial", path.to_str().unwrap(), "--token", "open-sesame"];
-    let agent = Agent::start(folder, &[&dial, shell(script).as_slice()].concat(), Stdio::null());
+    let dial = ["--dial", path.to_str().unwrap(), "--token", "open-sesame"];
+    let agent = Agent::start(folder, &[mode, &dial, shell(script).as_slice()].concat(), Stdio::null());
     let (mut connection, _) = listener.accept().unwrap();
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut word = [0; 12];
@@ -614,6 +631,104 @@ fn an_agent_whose_master_connection_closes_kills_what_runs_and_ends() {
     drop(master);
     assert!(agent.wait().success());
     dies(&program);
+}
+
+#[test]
+fn a_connection_brings_one_request_after_another() {
+    let (_agent, master) = dialled("listen", "exit $CODE");
+    let (mut connection, theirs) = UnixStream::pair().unwrap();
+    send_with(&master, b"R", &[&theirs.into()]);
+    for code in 1..=3 {
+        let mut request = HandedOver::on(connection, &head(&[("CODE", &code.to_string())]));
+        assert_eq!(request.answer(), Some(Answer::Exited(code)));
+        connection = request.connection;
+    }
+}
+
+// --- with workers ---
+
+/// Who starts the programs of requests: their process ids, in order.
+#[track_caller]
+fn starters(master: &UnixStream, requests: usize) -> Vec<u32> {
+    let requests: Vec<_> = (0..requests).map(|_| over(master, &[])).collect();
+    let starter = |mut request: HandedOver| {
+        let parent = to_the_end(&request.stdout);
+        assert_eq!(request.answer(), Some(Answer::Exited(0)));
+        parent.trim().parse().unwrap()
+    };
+    requests.into_iter().map(starter).collect()
+}
+
+#[test]
+fn an_agent_shares_its_connections_with_its_workers() {
+    let (agent, master) = dialled_with(&["listen", "--workers", "3"], "echo $PPID");
+    let starters = starters(&master, 6);
+    let all: std::collections::BTreeSet<_> = starters.iter().copied().collect();
+    assert_eq!(all.len(), 3, "{starters:?}");
+    assert!(all.contains(&agent.pid()));
+    let workers: std::collections::BTreeSet<_> = descendants(agent.pid()).into_iter().collect();
+    assert!(workers.is_subset(&all) && workers.len() == 2, "{workers:?} {all:?}");
+}
+
+#[test]
+fn a_worker_has_no_socket_of_the_agents() {
+    let script = "ls -l /proc/$PPID/fd >&2; echo $PPID";
+    let (agent, master) = dialled_with(&["listen", "--workers", "2"], script);
+    let of_worker = [over(&master, &[]), over(&master, &[])]
+        .into_iter()
+        .find(|request| to_the_end(&request.stdout).trim() != agent.pid().to_string());
+    let request = of_worker.expect("one of two is the worker's");
+    let descriptors = to_the_end(&request.stderr);
+    let agents = agent.descriptors().into_values().filter(|target| target.starts_with("socket:"));
+    let both: Vec<_> = agents.filter(|target| descriptors.contains(target)).collect();
+    assert_eq!(both, [""; 0], "{descriptors}");
+}
+
+#[test]
+fn where_a_worker_dies_the_agent_ends() {
+    let (mut agent, _master) = dialled_with(&["listen", "--workers", "2"], "");
+    let mut workers = Vec::new();
+    wait_until("there is a worker", PATIENCE, || {
+        workers = descendants(agent.pid());
+        !workers.is_empty()
+    });
+    let worker = Pid::from_raw(workers[0].try_into().unwrap()).unwrap();
+    kill_process(worker, Signal::KILL).unwrap();
+    assert!(!agent.wait().success());
+    assert!(agent.log().contains("a worker has died"), "{}", agent.log());
+}
+
+#[test]
+fn workers_let_what_runs_finish_at_sigterm() {
+    let script = "echo begun; read line; echo $line";
+    let (mut agent, master) = dialled_with(&["listen", "--workers", "2"], script);
+    let mut requests = [over(&master, &[]), over(&master, &[]), over(&master, &[])];
+    for request in &mut requests {
+        let mut begun = [0; 6];
+        request.stdout.read_exact(&mut begun).unwrap();
+    }
+    agent.signal(Signal::TERM);
+    for request in &mut requests {
+        request.stdin.take().unwrap().write_all(b"finished\n").unwrap();
+        assert_eq!(to_the_end(&request.stdout), "finished\n");
+        assert_eq!(request.answer(), Some(Answer::Exited(0)));
+    }
+    assert!(agent.wait().success());
+}
+
+#[test]
+fn workers_kill_what_runs_when_the_master_connection_closes() {
+    let script = "echo $$; exec cat";
+    let (mut agent, master) = dialled_with(&["listen", "--workers", "2"], script);
+    let mut requests = [over(&master, &[]), over(&master, &[])];
+    let programs = requests.each_mut().map(|request| {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(&request.stdout), &mut line).unwrap();
+        line.trim().to_owned()
+    });
+    drop(master);
+    assert!(agent.wait().success());
+    programs.iter().for_each(|program| dies(program));
 }
 
 #[test]

@@ -208,7 +208,9 @@ fn programs_that_leave_children_leave_no_zombie_and_hold_no_answer(place: &Place
     let children = || {
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|pid| parent_of(*pid) == Some(agent)).count()
+        // Those that share its work stay.
+        let workers = named(agent, "dcgi-worker");
+        pids.filter(|pid| parent_of(*pid) == Some(agent) && !workers.contains(pid)).count()
     };
     wait_until("no child is left", PATIENCE, || children() == 0);
 }

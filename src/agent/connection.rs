@@ -81,14 +81,30 @@ pub(super) struct Connection {
     is_told: bool,
 }
 
+/// A program's streams, as they come along.
+#[derive(Debug)]
+pub(super) struct Rights {
+    /// `None`: there is nothing to read.
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
 /// A request that is whole.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) head: Head,
-    /// Standard input, output and error, where they came with it.
-    pub(super) streams: Option<[OwnedFd; 3]>,
+    /// Standard input, output and error, or the last two of them, where they came with it.
+    pub(super) streams: Option<Rights>,
     /// What of the body has come already.
     pub(super) body: Vec<u8>,
+}
+
+impl Rights {
+    fn last_of(descriptors: &mut Vec<OwnedFd>) -> Option<Self> {
+        let (stderr, stdout) = (descriptors.pop()?, descriptors.pop()?);
+        Some(Self { stdin: descriptors.pop(), stdout, stderr })
+    }
 }
 
 impl Connection {
@@ -114,10 +130,10 @@ impl Connection {
             }
             match Head::read(&self.bytes) {
                 Ok(Some((head, taken))) => {
-                    let streams = std::mem::take(&mut self.descriptors);
-                    let streams = match streams.len() {
+                    let streams = match self.descriptors.len() {
                         0 => None,
-                        _ => Some(streams.try_into().map_err(|_| invalid("fewer than three descriptors"))?),
+                        1 => return Err(invalid("one descriptor alone")),
+                        _ => Rights::last_of(&mut self.descriptors),
                     };
                     let mut body = std::mem::take(&mut self.bytes);
                     body.drain(..taken);

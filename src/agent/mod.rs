@@ -12,7 +12,8 @@
 //! ```
 //!
 //! The agent is process 1 of its container, and so its init: it reaps orphans, and when it ends, everything does. It has
-//! one thread, no runtime, and allocates a few KiB: it is ready a millisecond after it was executed. A program runs in a
+//! one thread, no runtime, and allocates a few KiB: it is ready a millisecond after it was executed. Where it may use several
+//! processors, it shares its requests with workers, which are agents too. A program runs in a
 //! process group of its own, which is killed when the program has ended, when the connection is closed, and when its time
 //! is up.
 //!
@@ -31,13 +32,17 @@ mod program;
 pub mod scgi;
 mod server;
 mod source;
+mod workers;
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 pub use answer::{ANSWER, Answer};
@@ -49,6 +54,9 @@ use server::Server;
 use source::Source;
 pub(crate) use source::{PING, REQUEST};
 
+/// What `ps` calls an agent.
+const AGENT: &CStr = c"dcgi-agent";
+
 /// What an agent does.
 #[derive(Clone, Debug)]
 pub struct Agent {
@@ -59,6 +67,9 @@ pub struct Agent {
     pub max_concurrency: usize,
     /// How long a program may take. Absent: as long as whoever asked stays.
     pub timeout: Option<Duration>,
+    /// How many processes start programs, this one included, where requests come from dcgi. Absent: one for each
+    /// processor that may be used, and at most four.
+    pub workers: Option<NonZero<usize>>,
 }
 
 /// Where the one request of [`Agent::once`] comes from.
@@ -77,6 +88,8 @@ pub enum Listen {
     Dial(PathBuf, String),
     /// The same over a unix socket that is connected already: standard input.
     Stdin,
+    /// The same, where the other end is an agent that has started this one to share its requests with.
+    Link,
     /// Whoever connects to this unix socket.
     Unix(PathBuf),
     /// Whoever connects to this address.
@@ -90,7 +103,7 @@ impl Agent {
     /// # Errors
     /// Where nobody can be dialled, or the request is malformed: then nothing has run.
     pub fn once(self, from: Once) -> io::Result<u8> {
-        let program = self.program(true)?;
+        let program = self.program(AGENT, true)?;
         let mut server = Server::new(program, self.max_concurrency, self.timeout)?;
         match from {
             Once::Dial(path, token) => {
@@ -117,14 +130,15 @@ impl Agent {
     /// # Errors
     /// Where nobody can be dialled, or the address cannot be listened on.
     pub fn listen(self, from: Listen) -> io::Result<()> {
-        let trusting = matches!(from, Listen::Dial(..) | Listen::Stdin);
-        let program = self.program(trusting)?;
+        let trusting = matches!(from, Listen::Dial(..) | Listen::Stdin | Listen::Link);
+        let is_worker = matches!(from, Listen::Link);
+        let program = self.program(if is_worker { c"dcgi-worker" } else { AGENT }, trusting)?;
         // Whoever is trusted counts by himself, and wants to hear from us however many run.
         let most = if trusting { usize::MAX } else { self.max_concurrency };
-        let server = Server::new(program, most, self.timeout)?;
+        let mut server = Server::new(program, most, self.timeout)?;
         let source = match from {
             Listen::Dial(path, token) => Source::Master(dial(&path, &token)?),
-            Listen::Stdin => {
+            Listen::Stdin | Listen::Link => {
                 let master = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
                 master.set_nonblocking(true)?;
                 Source::Master(master)
@@ -140,14 +154,41 @@ impl Agent {
                 Source::Tcp(listener)
             }
         };
+        if trusting && !is_worker {
+            for _ in 1..self.count_of_workers() {
+                if let Err(error) = server.start_worker(self.worker()) {
+                    // Slower, and no worse.
+                    eprintln!("dcgi agent: starting a worker: {error}");
+                    break;
+                }
+            }
+        }
         server.serve(Some(source)).map(drop)
     }
 }
 
 impl Agent {
-    fn program(&self, trusting: bool) -> io::Result<Program> {
+    fn count_of_workers(&self) -> usize {
+        const MOST: NonZero<usize> = NonZero::new(4).unwrap();
+        let processors =
+            || std::thread::available_parallelism().map_or(NonZero::<usize>::MIN, |it| it.min(MOST));
+        self.workers.unwrap_or_else(processors).get()
+    }
+
+    /// Makes a worker of this executable, wherever that is.
+    fn worker(&self) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("dcgi").args(["agent", "listen", "--link"]);
+        if let Some(timeout) = self.timeout {
+            command.arg("--timeout").arg(humantime::format_duration(timeout).to_string());
+        }
+        command.arg("--").args(&self.command);
+        command
+    }
+
+    fn program(&self, name: &CStr, trusting: bool) -> io::Result<Program> {
         // What `ps` shows: the executable may have been found by the number of a descriptor.
-        _ = rustix::thread::set_name(c"dcgi-agent");
+        _ = rustix::thread::set_name(name);
         Program::new(self.command.clone(), trusting)
     }
 }

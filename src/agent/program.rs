@@ -1,6 +1,7 @@
 //! The program: from a request to a process.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -9,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Pid;
 
+use super::connection::Rights;
 use super::scgi::{self, Head};
 
 /// Variables that begin so are for the agent, where whoever sends them is trusted; no program sees them.
@@ -49,14 +51,28 @@ impl Streams {
     }
 
     /// Those that came with a request.
-    pub(super) fn given([stdin, stdout, stderr]: [OwnedFd; 3]) -> Self {
-        Self { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() }
+    ///
+    /// # Errors
+    /// Where no descriptor is left.
+    pub(super) fn given(Rights { stdin, stdout, stderr }: Rights) -> io::Result<Self> {
+        Ok(Self { stdin: input(stdin)?, stdout: stdout.into(), stderr: stderr.into() })
     }
 
     /// A connection as both ends, as SCGI has it; errors go where the agent's own go.
-    pub(super) fn of_connection(stdin: Option<OwnedFd>, stdout: OwnedFd) -> Self {
-        let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
-        Self { stdin, stdout: stdout.into(), stderr: Stdio::inherit() }
+    ///
+    /// # Errors
+    /// Where no descriptor is left.
+    pub(super) fn of_connection(stdin: Option<OwnedFd>, stdout: OwnedFd) -> io::Result<Self> {
+        Ok(Self { stdin: input(stdin)?, stdout: stdout.into(), stderr: Stdio::inherit() })
+    }
+}
+
+/// Something to read, or something that is at its end.
+fn input(stdin: Option<OwnedFd>) -> io::Result<Stdio> {
+    match stdin.map_or_else(|| File::open("/dev/null").map(OwnedFd::from), Ok) {
+        // Not every image has one, and a mount may hide the container's.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(io::pipe()?.0.into()),
+        stdin => stdin.map(Stdio::from),
     }
 }
 

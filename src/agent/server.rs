@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -16,6 +17,7 @@ use super::connection::{Connection, PIECE, Request};
 use super::program::{Program, Streams};
 use super::scgi::Head;
 use super::source::Source;
+use super::workers::Workers;
 
 /// How long the head of a request may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,8 +37,11 @@ pub(super) struct Server {
     program: Program,
     signals: Signals,
     sessions: Vec<Session>,
+    workers: Workers,
     max_concurrency: usize,
     timeout: Option<Duration>,
+    /// Whether a connection over which the other end was told how its program ended may bring another request.
+    keeps_connections: bool,
     /// How the last one went.
     last: Option<Answer>,
 }
@@ -72,7 +77,24 @@ impl Server {
         timeout: Option<Duration>,
     ) -> io::Result<Self> {
         let signals = Signals::new()?;
-        Ok(Self { program, signals, sessions: Vec::new(), max_concurrency, timeout, last: None })
+        Ok(Self {
+            program,
+            signals,
+            sessions: Vec::new(),
+            workers: Workers::default(),
+            max_concurrency,
+            timeout,
+            keeps_connections: false,
+            last: None,
+        })
+    }
+
+    /// Starts another agent to share the connections with.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub(super) fn start_worker(&mut self, command: Command) -> io::Result<()> {
+        self.workers.start(command)
     }
 
     /// Waits for a request on a connection, for as long as it takes.
@@ -111,11 +133,12 @@ impl Server {
     /// Serves until there is nothing left to serve: how the last program ended.
     ///
     /// # Errors
-    /// Where the kernel refuses to wait.
+    /// Where the kernel refuses to wait, or a worker has died.
     pub(super) fn serve(mut self, mut source: Option<Source>) -> io::Result<Option<Answer>> {
         let mut respite: Option<Instant> = None;
-        while source.is_some() || !self.sessions.is_empty() {
+        while source.is_some() || !self.sessions.is_empty() || !self.workers.is_empty() {
             respite = respite.filter(|until| *until > Instant::now());
+            self.keeps_connections = matches!(source, Some(Source::Master(_)));
             let events = self.wait(source.as_ref(), respite)?;
             // As they were when it was looked: those that come meanwhile are at the end.
             for (index, flags) in events.sessions.into_iter().enumerate() {
@@ -123,7 +146,11 @@ impl Server {
             }
             if events.child {
                 self.signals.children_seen();
-                self.reap();
+                let is_worker_gone = self.reap();
+                if is_worker_gone && source.is_some() {
+                    // Its programs are nobody's now. Where the container ends, they do.
+                    return Err(io::Error::other("a worker has died"));
+                }
             }
             if events.termination {
                 self.signals.terminations_seen();
@@ -132,6 +159,7 @@ impl Server {
                 if source.is_none() {
                     self.sessions.iter().filter_map(|session| session.program).for_each(children::terminate);
                 }
+                self.workers.terminate();
                 source = None;
                 self.sessions.retain(|session| session.program.is_some() || session.is_lingering);
             }
@@ -145,12 +173,15 @@ impl Server {
                     Ok(false) => {
                         source = None;
                         self.sessions.iter_mut().for_each(Session::abandon);
+                        self.workers.abandon();
                     }
                     Err(_) => respite = Some(Instant::now() + RESPITE),
                 }
                 let deadline = Some(Instant::now() + PATIENCE);
                 for socket in found {
-                    self.accept(socket, deadline);
+                    if let Some(socket) = self.workers.pass(socket) {
+                        self.accept(socket, deadline);
+                    }
                 }
             }
             let now = Instant::now();
@@ -255,7 +286,7 @@ impl Server {
             return session.abandon();
         }
         let streams = match request.streams {
-            Some(streams) => Ok(Streams::given(streams)),
+            Some(streams) => Streams::given(streams),
             None => plain(connection, request.head.content_length, request.body),
         };
         match streams.and_then(|streams| self.program.start(&request.head, streams)) {
@@ -275,22 +306,25 @@ impl Server {
         }
     }
 
-    /// Sees to the children that have ended.
-    fn reap(&mut self) {
+    /// Sees to the children that have ended: whether a worker is among them.
+    fn reap(&mut self) -> bool {
+        let mut is_worker_gone = false;
         for session in &mut self.sessions {
             if let Some(answer) = session.program.and_then(children::ended) {
                 self.last = Some(answer);
-                session.end(answer);
+                session.end(answer, self.keeps_connections);
             }
         }
         while let Some((pid, answer)) = children::reap() {
+            is_worker_gone |= self.workers.has_ended(pid);
             // One that has ended only now. Others are orphans, and nobody asks how they ended.
             if let Some(session) = self.sessions.iter_mut().find(|session| session.program == Some(pid)) {
                 children::kill_group(pid);
                 self.last = Some(answer);
-                session.end(answer);
+                session.end(answer, self.keeps_connections);
             }
         }
+        is_worker_gone
     }
 }
 
@@ -326,12 +360,15 @@ impl Session {
     }
 
     /// Tells how the program ended.
-    fn end(&mut self, how: Answer) {
+    fn end(&mut self, how: Answer, keeps_connection: bool) {
         self.program = None;
         match &self.connection {
             Some(connection) if self.is_told => {
-                connection.tell(how);
-                self.hang_up();
+                if connection.tell(how) && keeps_connection {
+                    self.deadline = None;
+                } else {
+                    self.hang_up();
+                }
             }
             // Closed while something of the body is unread, or still to come, the kernel would reset it, and the answer
             // would have no end, or be lost. An orphan may have it open: it cannot write any more.
@@ -360,7 +397,7 @@ fn plain(connection: &Connection, length: u64, mut begun: Vec<u8>) -> io::Result
     let stdout = connection.socket.try_clone()?;
     rustix::io::ioctl_fionbio(&stdout, false)?;
     if length == 0 {
-        return Ok(Streams::of_connection(None, stdout));
+        return Streams::of_connection(None, stdout);
     }
     let (stdin, mut to_stdin) = io::pipe()?;
     let mut from = File::from(connection.socket.try_clone()?);
@@ -371,7 +408,7 @@ fn plain(connection: &Connection, length: u64, mut begun: Vec<u8>) -> io::Result
         _ = to_stdin.write_all(&begun).and_then(|()| pass_on(&mut from, rest, &mut to_stdin));
     };
     std::thread::Builder::new().stack_size(STACK).spawn(passing)?;
-    Ok(Streams::of_connection(Some(stdin.into()), stdout))
+    Streams::of_connection(Some(stdin.into()), stdout)
 }
 
 /// Passes so many bytes on.

@@ -42,12 +42,18 @@ enum Mode {
         /// Standard input is a connection to dcgi
         #[arg(long, group = "from")]
         connected: bool,
+        /// The same, to an agent that has started this one
+        #[arg(long, group = "from", hide = true)]
+        link: bool,
         /// Any SCGI client: unix:PATH or ADDRESS:PORT
         #[arg(long, value_name = "ADDRESS", group = "from")]
         scgi: Option<Address>,
-        /// How many programs may run at once
-        #[arg(long, value_name = "NUMBER", default_value = "1024")]
-        max_concurrency: NonZero<usize>,
+        /// How many programs may run at once [default: 1024]
+        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["dial", "connected", "link"])]
+        max_concurrency: Option<NonZero<usize>>,
+        /// How many processes start programs [default: one for each processor, at most 4]
+        #[arg(long, value_name = "NUMBER", conflicts_with = "scgi")]
+        workers: Option<NonZero<usize>>,
         #[command(flatten)]
         program: Program,
     },
@@ -101,16 +107,17 @@ pub(super) fn run(options: Options) -> ExitCode {
     let result = match options.mode {
         Mode::Once { dial, token, program } => {
             let from = dial.zip(token).map_or(Once::Stdin, |(socket, token)| Once::Dial(socket, token));
-            program.agent(1).once(from).map(ExitCode::from)
+            program.agent(None, None).once(from).map(ExitCode::from)
         }
-        Mode::Listen { dial, token, connected: _, scgi, max_concurrency, program } => {
+        Mode::Listen { dial, token, connected: _, link, scgi, max_concurrency, workers, program } => {
             let from = match (dial.zip(token), scgi) {
                 (Some((socket, token)), _) => Listen::Dial(socket, token),
                 (None, Some(Address::Unix(path))) => Listen::Unix(path),
                 (None, Some(Address::Tcp(address))) => Listen::Tcp(address),
+                (None, None) if link => Listen::Link,
                 (None, None) => Listen::Stdin,
             };
-            program.agent(max_concurrency.get()).listen(from).map(|()| ExitCode::SUCCESS)
+            program.agent(max_concurrency, workers).listen(from).map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error| {
@@ -120,7 +127,8 @@ pub(super) fn run(options: Options) -> ExitCode {
 }
 
 impl Program {
-    fn agent(self, max_concurrency: usize) -> Agent {
-        Agent { command: self.command, max_concurrency, timeout: self.timeout }
+    fn agent(self, max_concurrency: Option<NonZero<usize>>, workers: Option<NonZero<usize>>) -> Agent {
+        let max_concurrency = max_concurrency.map_or(1024, NonZero::get);
+        Agent { command: self.command, max_concurrency, timeout: self.timeout, workers }
     }
 }

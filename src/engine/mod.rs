@@ -12,6 +12,7 @@ mod demand;
 mod error;
 mod images;
 mod instance;
+mod output;
 mod process;
 mod program;
 mod streams;
@@ -104,6 +105,8 @@ pub struct Invocation {
     pub args: Vec<String>,
     /// The working directory, where it is not the image's.
     pub working_dir: Option<String>,
+    /// Whether there is anything for its standard input. Else that is at its end from the beginning.
+    pub has_input: bool,
     /// When this run must have ended, whoever started it. After that anyone may clear it away.
     pub expires: Option<SystemTime>,
     /// Dropped by the engine when nothing of this run is left, though nobody waits for it any more.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustix::fs::Mode;
@@ -11,11 +12,15 @@ use rustix::process::{Gid, Uid};
 use tokio::io::AsyncWrite;
 use tokio::net::unix::pipe;
 
+use super::output::{Output, Progress};
+
 /// Our ends of a program's streams.
 pub(super) struct Streams {
     pub(super) stdin: Stdin,
-    pub(super) stdout: pipe::Receiver,
-    pub(super) stderr: pipe::Receiver,
+    pub(super) stdout: Output,
+    pub(super) stderr: Output,
+    /// Who starts the program says here how far it has come.
+    pub(super) progress: Arc<Progress>,
 }
 
 /// Makes pipes: our ends, and the program's standard input, output and error. `owner` is who the program is to the
@@ -25,30 +30,32 @@ pub(super) struct Streams {
 /// Where no descriptor is left.
 pub(super) fn pipes(owner: Option<(u32, u32)>) -> io::Result<(Streams, [OwnedFd; 3])> {
     let (stdin, our_stdin) = io::pipe()?;
-    let (our_stdout, stdout) = io::pipe()?;
-    let (our_stderr, stderr) = io::pipe()?;
-    let theirs: [OwnedFd; 3] = [stdin.into(), stdout.into(), stderr.into()];
-    if let Some((uid, gid)) = owner {
-        for stream in &theirs {
-            match rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
-                // Who is not root gives nothing away. A pipe has no name but in `/proc`, below those who have it open.
-                Err(Errno::PERM) => rustix::fs::fchmod(stream, Mode::from_raw_mode(0o666))?,
-                result => result?,
-            }
-        }
-    }
-    let streams = Streams {
-        stdin: Stdin::Unused(our_stdin.into()),
-        stdout: receiver(our_stdout.into())?,
-        stderr: receiver(our_stderr.into())?,
-    };
-    Ok((streams, theirs))
+    let stdin = owned_by(stdin.into(), owner)?;
+    let (streams, [stdout, stderr]) = output_pipes(owner)?;
+    Ok((Streams { stdin: Stdin::Unused(our_stdin.into()), ..streams }, [stdin, stdout, stderr]))
 }
 
-/// Our end of a new pipe. It need not be asked whether it is one.
-fn receiver(end: OwnedFd) -> io::Result<pipe::Receiver> {
-    rustix::io::ioctl_fionbio(&end, true)?;
-    pipe::Receiver::from_owned_fd_unchecked(end)
+/// The same for a program that has nothing to read: its standard output and error.
+///
+/// # Errors
+/// Where no descriptor is left.
+pub(super) fn output_pipes(owner: Option<(u32, u32)>) -> io::Result<(Streams, [OwnedFd; 2])> {
+    let (our_stdout, stdout) = io::pipe()?;
+    let (our_stderr, stderr) = io::pipe()?;
+    let theirs = [owned_by(stdout.into(), owner)?, owned_by(stderr.into(), owner)?];
+    let (stdout, stderr, progress) = Output::both(our_stdout.into(), our_stderr.into())?;
+    Ok((Streams { stdin: Stdin::Closed, stdout, stderr, progress }, theirs))
+}
+
+fn owned_by(stream: OwnedFd, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+    if let Some((uid, gid)) = owner {
+        match rustix::fs::fchown(&stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            // Who is not root gives nothing away. A pipe has no name but in `/proc`, below those who have it open.
+            Err(Errno::PERM) => rustix::fs::fchmod(&stream, Mode::from_raw_mode(0o666))?,
+            result => result?,
+        }
+    }
+    Ok(stream)
 }
 
 /// A program's standard input. Shut down, it is closed: a pipe has no other way to end.

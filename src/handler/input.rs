@@ -59,6 +59,11 @@ impl Input {
         }
     }
 
+    /// Whether there is none.
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
     /// Whether its length would have to be found out by taking it in.
     pub(super) fn is_unmeasured(&self) -> bool {
         matches!(self, Self::Stream { length: None, .. })

@@ -54,6 +54,7 @@ impl Handler {
             head,
             path_info: found.path_info,
             mount: &inner.mount,
+            has_body: length.is_some(),
             content_length: length.and_then(|length| length.to_str().ok()?.parse().ok()),
         };
         let invocation = invocation::invocation(&route, &found.target.name, &image, &request);

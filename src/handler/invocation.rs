@@ -24,6 +24,7 @@ pub(crate) struct Request<'a> {
     /// What a router above has stripped from the path.
     pub(crate) mount: &'a str,
     pub(crate) content_length: Option<u64>,
+    pub(crate) has_body: bool,
 }
 
 /// The use of a route's program that answers a request.
@@ -68,6 +69,7 @@ pub(super) fn invocation(
             Vec::new()
         },
         working_dir: working_dir(route, image, program),
+        has_input: request.has_body,
         lease: Lease::default(),
         expires: route.limits.timeout.map(|timeout| SystemTime::now() + timeout + GRACE),
     }

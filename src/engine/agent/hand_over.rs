@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
@@ -61,8 +62,8 @@ pub(in crate::engine) enum Refusal {
 pub(in crate::engine) struct HandOver<'a> {
     /// See [`head`].
     pub(in crate::engine) head: &'a [u8],
-    /// The program's standard input, output and error.
-    pub(in crate::engine) streams: &'a [OwnedFd; 3],
+    /// The program's standard input, output and error, or the last two of them where there is nothing to read.
+    pub(in crate::engine) streams: &'a [OwnedFd],
 }
 
 impl HandOver<'_> {
@@ -77,8 +78,7 @@ impl HandOver<'_> {
 
     /// Sends what fits at once, with the streams: how much of the head that is.
     async fn begin(&self, connection: &UnixStream) -> Result<usize, Refusal> {
-        let streams = self.streams.each_ref().map(AsFd::as_fd);
-        send(connection, self.head, &streams).await.map_err(refusal)
+        send(connection, self.head, self.streams).await.map_err(refusal)
     }
 
     /// Sends the rest.
@@ -89,18 +89,56 @@ impl HandOver<'_> {
         Ok(())
     }
 
-    /// Hands it over as a new connection that goes over an agent's master connection. Gives our end of it.
+    /// Hands it over on a connection that an earlier request was done with, else on a new one that goes over an agent's
+    /// master connection. Gives our end of it.
     ///
     /// # Cancel safety
-    /// Dropped, the new connection is closed: the agent then runs nothing.
-    pub(in crate::engine) async fn over(&self, master: &UnixStream) -> Result<UnixStream, Refusal> {
+    /// Dropped, the connection is closed: the agent then runs nothing.
+    pub(in crate::engine) async fn over(
+        &self,
+        master: &UnixStream,
+        idle: &Idle,
+    ) -> Result<UnixStream, Refusal> {
+        while let Some(connection) = idle.take() {
+            match self.on(&connection).await {
+                Ok(()) => return Ok(connection),
+                // The agent, about to end, has closed it.
+                Err(Refusal::Untouched(_)) => {}
+                Err(exhausted) => return Err(exhausted),
+            }
+        }
         let (ours, theirs) = pair().map_err(Refusal::Exhausted)?;
         // First what it brings: the agent then finds it whole, unless it is very long. Then somebody has to read it.
         let sent = self.begin(&ours).await?;
-        send(master, &[REQUEST], &[theirs.as_fd()]).await.map_err(refusal)?;
+        send(master, &[REQUEST], std::slice::from_ref(&theirs)).await.map_err(refusal)?;
         drop(theirs);
         self.finish(&ours, sent).await?;
         Ok(ours)
+    }
+}
+
+/// How many connections wait for further requests to one agent.
+const IDLE: usize = 32;
+
+/// Connections to an agent over which requests have gone, and others may.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Idle(Mutex<Vec<UnixStream>>);
+
+impl Idle {
+    fn lock(&self) -> MutexGuard<'_, Vec<UnixStream>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<UnixStream> {
+        self.lock().pop()
+    }
+
+    /// Keeps a connection whose request is done with: its program has ended, and that was told.
+    pub(in crate::engine) fn keep(&self, connection: UnixStream) {
+        let mut idle = self.lock();
+        if idle.len() < IDLE {
+            idle.push(connection);
+        }
     }
 }
 
@@ -120,13 +158,14 @@ fn refusal(error: io::Error) -> Refusal {
     }
 }
 
-async fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+async fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<usize> {
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
     socket
         .async_io(Interest::WRITABLE, || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
             if !descriptors.is_empty() {
-                ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+                ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
             }
             Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
         })
@@ -153,7 +192,12 @@ pub(in crate::engine) async fn outcome(connection: &UnixStream) -> io::Result<An
             Err(error) => return Err(error),
         }
     }
-    Answer::from_bytes(answer).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let answer = Answer::from_bytes(answer).ok_or(io::ErrorKind::InvalidData)?;
+    if answer != Answer::Taken {
+        // Nothing more comes before the next request: this spares a call that would say so.
+        _ = connection.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+    Ok(answer)
 }
 
 /// Whether an agent that waits is still there: it says nothing by itself.
@@ -174,6 +218,7 @@ mod tests {
             env: env.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             working_dir: working_dir.map(str::to_owned),
+            has_input: false,
             expires: None,
             lease: Lease::default(),
         }
@@ -231,7 +276,7 @@ mod tests {
             connection.read_to_end(&mut read).unwrap();
             read
         });
-        drop((HandOver { head: &head, streams: &streams }).over(&master).await.unwrap());
+        drop((HandOver { head: &head, streams: &streams }).over(&master, &Idle::default()).await.unwrap());
         assert!(reading.await.unwrap() == head);
     }
 

@@ -2,16 +2,12 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 
 use super::hand_over::outcome;
 use crate::agent::Answer;
@@ -22,38 +18,47 @@ use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Lease, Process, Re
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A program in a container that stays. `container` is held until it has ended; `command` is what messages call it.
-pub(super) fn shared(
+/// `done` gets the connection back where it may serve again.
+pub(super) fn shared<C: Send + Sync + 'static>(
     connection: UnixStream,
     streams: Streams,
-    container: impl Send + Sync + 'static,
+    container: C,
     lease: Lease,
     command: Arc<str>,
+    done: impl FnOnce(&C, UnixStream) + Send + 'static,
 ) -> Process {
-    let connection = Arc::new(connection);
-    let ended = CancellationToken::new();
+    let progress = streams.progress;
     let (exit_sender, exit) = oneshot::channel();
     let (gone_sender, gone) = oneshot::channel::<()>();
-    let (control, has_ended) = (connection.clone(), ended.clone());
     let hung_up = CancellationToken::new();
-    let kill = (HangUp(connection), hung_up.clone().drop_guard());
+    let kill = hung_up.clone().drop_guard();
     tokio::spawn(async move {
-        let patience = async {
-            hung_up.cancelled().await;
-            tokio::time::sleep(REAP_PATIENCE).await;
+        let telling = async {
+            let mut outcome = std::pin::pin!(outcome(&connection));
+            tokio::select! {
+                biased;
+                result = &mut outcome => result,
+                () = hung_up.cancelled() => {
+                    _ = rustix::net::shutdown(&connection, rustix::net::Shutdown::Write);
+                    // One that does not even answer to that, as in a paused container, holds nobody's place for ever.
+                    let patient = tokio::time::timeout(REAP_PATIENCE, outcome).await;
+                    patient.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                }
+            }
         };
-        // One that does not even answer to that, as in a paused container, holds nobody's place for ever.
-        let result = tokio::select! {
-            result = outcome(&control) => result,
-            () = patience => Err(io::ErrorKind::TimedOut.into()),
-        };
-        has_ended.cancel();
+        let result = progress.follow(telling).await;
+        if let Ok(Answer::Exited(_) | Answer::Signalled(_)) = result
+            && !hung_up.is_cancelled()
+        {
+            done(&container, connection);
+        }
         _ = exit_sender.send(status(result, false, &command));
         drop((container, lease, gone_sender));
     });
     Process {
         stdin: Box::pin(streams.stdin),
-        stdout: Box::pin(UntilEnd::new(streams.stdout, ended.clone())),
-        stderr: Box::pin(UntilEnd::new(streams.stderr, ended)),
+        stdout: Box::pin(streams.stdout),
+        stderr: Box::pin(streams.stderr),
         exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost(None))) }),
         reaper: Reaper::new(kill, async move {
             _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
@@ -101,55 +106,5 @@ impl Drop for HangUp {
         if Arc::strong_count(&self.0) > 1 {
             _ = rustix::net::shutdown(self.0.as_fd(), rustix::net::Shutdown::Write);
         }
-    }
-}
-
-/// A program's output, until the program has ended and the pipe is empty: who else has it open may be there for long.
-struct UntilEnd {
-    pipe: pipe::Receiver,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// How much is still read once the program has ended: whatever it has left there, and not what others go on writing.
-    left: usize,
-}
-
-/// The most that a pipe of an ordinary user's holds: `/proc/sys/fs/pipe-max-size`, see pipe(7).
-const PIPE: usize = 1 << 20;
-
-impl UntilEnd {
-    fn new(pipe: pipe::Receiver, ended: CancellationToken) -> Self {
-        Self { pipe, ended: Box::pin(ended.cancelled_owned()), left: PIPE }
-    }
-}
-
-impl AsyncRead for UntilEnd {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        // Before the pipe: what the program has written is in it when its end is told.
-        let has_ended = self.ended.as_mut().poll(cx).is_ready();
-        if has_ended && self.left == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let filled = buffer.filled().len();
-        let answer = match Pin::new(&mut self.pipe).poll_read(cx, buffer) {
-            // Past the runtime, which may not have heard of the last of it yet.
-            Poll::Pending if has_ended => {
-                match rustix::io::read(self.pipe.as_fd(), buffer.initialize_unfilled()) {
-                    Ok(read) => {
-                        buffer.advance(read);
-                        Poll::Ready(Ok(()))
-                    }
-                    Err(rustix::io::Errno::AGAIN) => Poll::Ready(Ok(())),
-                    Err(errno) => Poll::Ready(Err(errno.into())),
-                }
-            }
-            answer => answer,
-        };
-        if has_ended {
-            self.left = self.left.saturating_sub(buffer.filled().len() - filled);
-        }
-        answer
     }
 }

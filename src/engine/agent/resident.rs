@@ -1,6 +1,7 @@
 //! Residents: containers that stay, in which an agent runs a program for each request.
 
 use std::fmt::Debug;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,10 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::hand_over::{HandOver, Refusal, head};
+use super::hand_over::{HandOver, Idle, Refusal, head};
 use super::process;
 use crate::agent::PING;
-use crate::engine::streams::pipes;
+use crate::engine::streams::{output_pipes, pipes};
 use crate::engine::{EngineError, EngineErrorKind, Invocation, Process};
 use crate::reason::Reason;
 
@@ -76,6 +77,8 @@ enum State {
 #[derive(Debug)]
 struct Up {
     master: Arc<UnixStream>,
+    /// Connections for its next requests.
+    idle: Idle,
     owner: Option<(u32, u32)>,
     /// Whether it has answered of late.
     answers: AtomicBool,
@@ -123,8 +126,18 @@ impl Residents {
             let exhausted = |error| {
                 EngineError::new(EngineErrorKind::Unreachable, "making the program's streams").because(error)
             };
-            let (streams, theirs) = pipes(up.owner).map_err(exhausted)?;
-            match (HandOver { head: &head, streams: &theirs }).over(&up.master).await {
+            let with_input;
+            let without_input;
+            let (streams, theirs): (_, &[OwnedFd]) = if invocation.has_input {
+                let (streams, theirs) = pipes(up.owner).map_err(exhausted)?;
+                with_input = theirs;
+                (streams, &with_input)
+            } else {
+                let (streams, theirs) = output_pipes(up.owner).map_err(exhausted)?;
+                without_input = theirs;
+                (streams, &without_input)
+            };
+            match (HandOver { head: &head, streams: theirs }).over(&up.master, &up.idle).await {
                 Ok(connection) => {
                     return Ok(process::shared(
                         connection,
@@ -132,6 +145,7 @@ impl Residents {
                         up,
                         invocation.lease,
                         self.command.clone(),
+                        |up, connection| up.idle.keep(connection),
                     ));
                 }
                 Err(Refusal::Exhausted(error)) => return Err(exhausted(error)),
@@ -224,7 +238,8 @@ async fn live(resident: Resident, state: &watch::Sender<State>, closing: &Cancel
     let Resident { master, owner, name, removal, gone } = resident;
     tracing::debug!(container = name, "a shared container serves");
     let (held, mut holders) = mpsc::channel(1);
-    let up = Arc::new(Up { master, owner, answers: AtomicBool::new(true), _held: held });
+    let (idle, answers) = (Idle::default(), AtomicBool::new(true));
+    let up = Arc::new(Up { master, idle, owner, answers, _held: held });
     state.send_replace(State::Up(up.clone()));
     let is_dead = tokio::select! {
         () = watch_over(&up, &name) => true,
@@ -281,7 +296,8 @@ mod tests {
     fn up() -> (Up, UnixStream) {
         let (master, agent) = UnixStream::pair().unwrap();
         let (held, _) = mpsc::channel(1);
-        (Up { master: Arc::new(master), owner: None, answers: AtomicBool::new(true), _held: held }, agent)
+        let (idle, answers) = (Idle::default(), AtomicBool::new(true));
+        (Up { master: Arc::new(master), idle, owner: None, answers, _held: held }, agent)
     }
 
     #[tokio::test]

@@ -116,9 +116,10 @@ fn attend(
 ) -> Process {
     let gone = removal.gone();
     let (exit_sender, exit) = oneshot::channel();
+    let progress = streams.progress;
     let (engine, control, turn) = (engine.clone(), connection.clone(), turn.clone());
     tokio::spawn(async move {
-        let mut ended = std::pin::pin!(outcome(&control));
+        let mut ended = std::pin::pin!(progress.follow(outcome(&control)));
         let answer = tokio::select! {
             answer = &mut ended => answer,
             () = tokio::time::sleep(HEAD_START) => {

@@ -170,6 +170,7 @@ mod tests {
             env: vec![("REQUEST_METHOD".into(), "GET".into())],
             args: Vec::new(),
             working_dir: None,
+            has_input: false,
             lease: crate::engine::Lease::default(),
             expires: Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(77)),
         }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::launcher::{MESSAGE, Message};
 use super::pool::{Pool, Sandbox, exhausted};
+use crate::engine::output::Progress;
 use crate::engine::streams::{Streams, pipes};
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Invocation, Process, Reaper};
 
@@ -54,7 +55,7 @@ pub(super) async fn live(
     };
     // Where nobody waits any more, the process is dropped, and that hangs up.
     _ = ready.send(Ok(process));
-    let slot = attend(&engine, &pool, sandbox, exit_sender).await;
+    let slot = attend(&engine, &pool, sandbox, &streams.progress, exit_sender).await;
     pool.give_back(&engine, slot);
     drop(invocation.lease);
     drop(gone_sender);
@@ -82,7 +83,7 @@ async fn begin(
         // Most likely it has died while it waited: take another, unless that goes on. It may have said why.
         let (exit_sender, exit) = oneshot::channel();
         drop(Hangup(sandbox.control.clone()));
-        let slot = attend(engine, pool, sandbox, exit_sender).await;
+        let slot = attend(engine, pool, sandbox, &streams.progress, exit_sender).await;
         pool.give_back(engine, slot);
         tries += 1;
         if tries == TRIES {
@@ -112,11 +113,12 @@ pub(super) async fn attend(
     engine: &Arc<Shared>,
     pool: &Arc<Pool>,
     mut sandbox: Sandbox,
+    progress: &Progress,
     exit: oneshot::Sender<Result<ExitStatus, EngineError>>,
 ) -> Option<super::pool::Slot> {
     let template = &pool.plan.template;
     let control = sandbox.control.clone();
-    let mut ended = std::pin::pin!(ended(&control, template));
+    let mut ended = std::pin::pin!(progress.follow(ended(&control, template)));
     let ended = tokio::select! {
         ended = &mut ended => ended,
         // Most programs have ended by then, and their slots serve again: until then nothing is to be in their way.

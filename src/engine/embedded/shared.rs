@@ -28,6 +28,7 @@ use super::process::{Hangup, attend};
 use super::store::Image;
 use crate::agent::{Executable, PING};
 use crate::engine::agent::{Home, Resident};
+use crate::engine::output::Progress;
 use crate::engine::{EngineError, EngineErrorKind, Program, Warm};
 
 /// How long an agent may take to answer at first.
@@ -124,7 +125,7 @@ async fn settle(engine: &Arc<Shared>, pool: &Arc<Pool>, route: &Arc<str>) -> Res
     let (shared, own) = (engine.clone(), pool.clone());
     engine.tasks.spawn(async move {
         // Its slot is not used again: what many requests have left there is not looked at.
-        drop(attend(&shared, &own, sandbox, exit_sender).await);
+        drop(attend(&shared, &own, sandbox, &Progress::default(), exit_sender).await);
         own.give_back(&shared, None);
         own.close();
         drop(gone_sender);

@@ -1,0 +1,237 @@
+//! What a program prints, as far as the runtime has to hear of it.
+//!
+//! Having the runtime watch a pipe, telling it no more, and being woken because the pipe has ended costs as much as reading
+//! it. Most programs print a little and end at once, and whoever started them is told of that. So standard error is watched,
+//! and standard output watched on, only where a program takes longer.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use rustix::io::Errno;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::unix::pipe;
+
+/// How long a program may take before all its output is watched. Anything that it prints to standard error waits that long.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// The most that a pipe of an ordinary user's holds: `/proc/sys/fs/pipe-max-size`, see pipe(7).
+const PIPE: usize = 1 << 20;
+
+/// How far a program has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    stage: AtomicU8,
+    readers: [AtomicWaker; 2],
+}
+
+/// Stages of a program's life.
+const BEGUN: u8 = 0;
+const LONGER: u8 = 1;
+const ENDED: u8 = 2;
+
+impl Progress {
+    /// Waits for what says that the program has ended.
+    ///
+    /// # Cancel safety
+    /// Dropped, it counts as ended: its output is read as far as it is there.
+    pub(super) async fn follow<T>(&self, end: impl Future<Output = T>) -> T {
+        struct Ended<'a>(&'a Progress);
+        impl Drop for Ended<'_> {
+            fn drop(&mut self) {
+                self.0.reach(ENDED);
+            }
+        }
+
+        let _ended = Ended(self);
+        let mut end = std::pin::pin!(end);
+        if let Ok(end) = tokio::time::timeout(SHORT, &mut end).await {
+            return end;
+        }
+        self.reach(LONGER);
+        end.await
+    }
+
+    fn reach(&self, stage: u8) {
+        self.stage.store(stage, Ordering::Release);
+        self.readers.iter().for_each(AtomicWaker::wake);
+    }
+
+    /// The stage, and that whoever asks is woken at the next.
+    fn stage(&self, reader: usize, cx: &Context<'_>) -> u8 {
+        self.readers[reader].register(cx.waker());
+        self.stage.load(Ordering::Acquire)
+    }
+}
+
+/// One of a program's two outputs. It ends where the program has ended and the pipe is empty: who else has it open may be
+/// there for long.
+#[derive(Debug)]
+pub(super) struct Output {
+    pipe: Pipe,
+    progress: Arc<Progress>,
+    reader: usize,
+    /// How much is still read once the program has ended: whatever it has left there, and not what others go on writing.
+    left: usize,
+}
+
+#[derive(Debug)]
+enum Pipe {
+    Watched(pipe::Receiver),
+    Unwatched(OwnedFd),
+    Closed,
+}
+
+impl Output {
+    /// Standard output and error, by our ends of their pipes.
+    ///
+    /// # Errors
+    /// Where the kernel, or the runtime, does not take one.
+    pub(super) fn both(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<(Self, Self, Arc<Progress>)> {
+        rustix::io::ioctl_fionbio(&stdout, true)?;
+        rustix::io::ioctl_fionbio(&stderr, true)?;
+        let progress = Arc::new(Progress::default());
+        let output = |pipe, reader| Self { pipe, progress: progress.clone(), reader, left: PIPE };
+        Ok((output(Pipe::watched(stdout)?, 0), output(Pipe::Unwatched(stderr), 1), progress))
+    }
+}
+
+impl Pipe {
+    /// It need not be asked whether it is one.
+    fn watched(end: OwnedFd) -> io::Result<Self> {
+        pipe::Receiver::from_owned_fd_unchecked(end).map(Self::Watched)
+    }
+
+    /// Changes whether it is watched.
+    fn turn(&mut self, watched: bool) -> io::Result<()> {
+        *self = match mem::replace(self, Self::Closed) {
+            Self::Unwatched(end) if watched => Self::watched(end)?,
+            Self::Watched(receiver) if !watched => Self::Unwatched(receiver.into_nonblocking_fd()?),
+            as_it_is => as_it_is,
+        };
+        Ok(())
+    }
+
+    /// What is there now.
+    fn read(&self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+        let end = match self {
+            Self::Watched(receiver) => receiver.as_fd(),
+            Self::Unwatched(end) => end.as_fd(),
+            Self::Closed => return Ok(()),
+        };
+        match rustix::io::read(end, buffer.initialize_unfilled()) {
+            Ok(read) => buffer.advance(read),
+            Err(Errno::AGAIN) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Output {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let stage = this.progress.stage(this.reader, cx);
+        let filled = buffer.filled().len();
+        if stage == ENDED {
+            // What the program has written is in the pipe when its end is told.
+            if this.left > 0 {
+                this.pipe.read(buffer)?;
+                this.left = this.left.saturating_sub(buffer.filled().len() - filled);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if stage == LONGER {
+            this.pipe.turn(true)?;
+        }
+        let Pipe::Watched(receiver) = &mut this.pipe else { return Poll::Pending };
+        std::task::ready!(Pin::new(receiver).poll_read(cx, buffer))?;
+        // It may well have been all.
+        if stage == BEGUN && (1..).contains(&(buffer.filled().len() - filled)) && buffer.remaining() > 0 {
+            this.pipe.turn(false)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A program's ends of its outputs, and ours.
+    fn program() -> (io::PipeWriter, io::PipeWriter, Output, Output, Arc<Progress>) {
+        let (our_stdout, stdout) = io::pipe().unwrap();
+        let (our_stderr, stderr) = io::pipe().unwrap();
+        let (ours, complaints, progress) = Output::both(our_stdout.into(), our_stderr.into()).unwrap();
+        (stdout, stderr, ours, complaints, progress)
+    }
+
+    #[tokio::test]
+    async fn all_that_was_printed_before_the_end_is_read_whoever_has_the_pipe_open() {
+        let (mut stdout, mut stderr, mut ours, mut complaints, progress) = program();
+        stdout.write_all(b"answer").unwrap();
+        stderr.write_all(b"complaint").unwrap();
+        progress.follow(async {}).await;
+        let (mut answer, mut complaint) = (String::new(), String::new());
+        ours.read_to_string(&mut answer).await.unwrap();
+        complaints.read_to_string(&mut complaint).await.unwrap();
+        assert_eq!((answer.as_str(), complaint.as_str()), ("answer", "complaint"));
+        drop((stdout, stderr));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_takes_longer_is_heard_meanwhile() {
+        let (mut stdout, mut stderr, mut ours, mut complaints, progress) = program();
+        let (_end, ended) = oneshot::channel::<()>();
+        let following = tokio::spawn(async move { progress.follow(ended).await });
+        for _ in 0..3 {
+            // Each of them before there is more: nothing else wakes the reader.
+            let mut bytes = [0; 64];
+            stdout.write_all(b"one").unwrap();
+            assert_eq!(ours.read(&mut bytes).await.unwrap(), 3);
+            stderr.write_all(b"more").unwrap();
+            assert_eq!(complaints.read(&mut bytes).await.unwrap(), 4);
+        }
+        following.abort();
+    }
+
+    #[tokio::test]
+    async fn who_floods_is_not_read_for_ever() {
+        let (stdout, _stderr, mut ours, _complaints, progress) = program();
+        progress.follow(async {}).await;
+        let flood = std::thread::spawn(move || {
+            let mut stdout = stdout;
+            while stdout.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        let mut read = Vec::new();
+        ours.read_to_end(&mut read).await.unwrap();
+        assert!(read.len() <= PIPE, "{}", read.len());
+        drop(ours);
+        flood.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn where_nobody_follows_any_more_the_output_ends() {
+        let (_stdout, _stderr, mut ours, _complaints, progress) = program();
+        let following = tokio::spawn(async move { progress.follow(std::future::pending::<()>()).await });
+        let reading = tokio::spawn(async move { ours.read(&mut [0]).await.unwrap() });
+        tokio::task::yield_now().await;
+        following.abort();
+        assert_eq!(reading.await.unwrap(), 0);
+    }
+}
