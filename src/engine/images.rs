@@ -1,20 +1,29 @@
 //! What is known of images: asked for once for many requests, and remembered for a short while.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use tokio::time::MissedTickBehavior;
 
 use super::{EngineError, EngineErrorKind, PullPolicy};
+use crate::reason::Reason;
 
 /// How long what an image's name stands for is believed. A tag that is moved meanwhile shows this much later.
 const BELIEVED_FOR: Duration = Duration::from_secs(2);
+
+/// How often an image is looked up ahead of its next use, and how long after the last one.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+const USED_FOR: Duration = Duration::from_secs(60);
 
 /// Where images are looked up and pulled.
 pub(super) trait Source: Send + Sync + 'static {
     /// What is known of an image.
     type Found: Clone + Send + 'static;
+
+    /// What is remembered.
+    fn images(&self) -> &Images<Self::Found>;
 
     /// Looks an image up where it is used from. `None`: it is not there.
     fn look_up<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<Self::Found>, EngineError>>;
@@ -26,6 +35,18 @@ pub(super) trait Source: Send + Sync + 'static {
     fn missing(&self, image: &str) -> String;
 }
 
+/// Looks up what was used of late again and again, so that the next request need not wait for that, for as long as its
+/// source is there.
+pub(super) async fn refresh_regularly<S: Source>(source: Weak<S>) {
+    let mut interval = tokio::time::interval(REFRESH_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let Some(source) = source.upgrade() else { return };
+        source.images().refresh(&*source).await;
+    }
+}
+
 /// What is known of each image.
 #[derive(Debug)]
 pub(super) struct Images<T>(Mutex<HashMap<String, Arc<Entry<T>>>>);
@@ -33,6 +54,7 @@ pub(super) struct Images<T>(Mutex<HashMap<String, Arc<Entry<T>>>>);
 #[derive(Debug)]
 struct Entry<T> {
     known: Mutex<Option<(Instant, T)>>,
+    used: Mutex<Option<Instant>>,
     /// Why the last pull failed, and when: those who waited for it need not each try again.
     failed: Mutex<Option<(Instant, EngineErrorKind, String)>>,
     /// Held while somebody asks or pulls, so that many requests ask once. True once pulled, for
@@ -65,6 +87,7 @@ impl<T: Clone + Send + 'static> Images<T> {
         policy: PullPolicy,
     ) -> Result<T, EngineError> {
         let entry = self.entry(image);
+        *entry.used() = Some(Instant::now());
         if let Some(found) = entry.believed() {
             return Ok(found);
         }
@@ -76,6 +99,23 @@ impl<T: Clone + Send + 'static> Images<T> {
         })
     }
 
+    /// Looks up anew what was used of late.
+    async fn refresh<S: Source<Found = T>>(&self, source: &S) {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (image, entry) in entries {
+            if entry.used().is_none_or(|used| used.elapsed() > USED_FOR) {
+                continue;
+            }
+            // Else somebody is about to know.
+            let Ok(_asking) = entry.asking.try_lock() else { continue };
+            match source.look_up(&image).await {
+                Ok(found) => *entry.known() = found.map(|found| (Instant::now(), found)),
+                // Whoever wants to know hears why.
+                Err(error) => tracing::debug!(image, "looking up an image: {}", Reason(&error)),
+            }
+        }
+    }
+
     fn entry(&self, image: &str) -> Arc<Entry<T>> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get(image) {
@@ -83,6 +123,7 @@ impl<T: Clone + Send + 'static> Images<T> {
         }
         let entry = Arc::new(Entry {
             known: Mutex::new(None),
+            used: Mutex::new(None),
             failed: Mutex::new(None),
             asking: tokio::sync::Mutex::new(false),
         });
@@ -94,6 +135,10 @@ impl<T: Clone + Send + 'static> Images<T> {
 impl<T: Clone> Entry<T> {
     fn known(&self) -> MutexGuard<'_, Option<(Instant, T)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn used(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn believed(&self) -> Option<T> {
@@ -114,7 +159,7 @@ impl<T: Clone> Entry<T> {
         let result = source.pull(image, policy).await;
         let failure = result.as_ref().err();
         let failure =
-            failure.map(|error| (Instant::now(), error.kind(), crate::reason::Reason(error).to_string()));
+            failure.map(|error| (Instant::now(), error.kind(), Reason(error).to_string()));
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         result
     }
@@ -152,4 +197,70 @@ async fn ask<S: Source>(
     };
     *entry.known() = Some((Instant::now(), found.clone()));
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Each look finds the number of looks so far, but for what is `gone`.
+    #[derive(Default)]
+    struct Counting {
+        images: Images<usize>,
+        looks: AtomicUsize,
+    }
+
+    impl Source for Counting {
+        type Found = usize;
+
+        fn images(&self) -> &Images<usize> {
+            &self.images
+        }
+
+        fn look_up<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<usize>, EngineError>> {
+            let look = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
+            async move { Ok((image != "gone" || look == 1).then_some(look)) }.boxed()
+        }
+
+        fn pull<'a>(&'a self, _: &'a str, _: PullPolicy) -> BoxFuture<'a, Result<(), EngineError>> {
+            async { Ok(()) }.boxed()
+        }
+
+        fn missing(&self, image: &str) -> String {
+            format!("there is no `{image}`")
+        }
+    }
+
+    async fn get(source: &Arc<Counting>, image: &str) -> Result<usize, EngineError> {
+        source.images.get(source, image, PullPolicy::Never).await
+    }
+
+    #[tokio::test]
+    async fn an_image_in_use_is_looked_up_ahead_of_the_next_request() {
+        let source = Arc::new(Counting::default());
+        assert_eq!(get(&source, "image").await.unwrap(), 1);
+        source.images.refresh(&*source).await;
+        assert_eq!(get(&source, "image").await.unwrap(), 2);
+        assert_eq!(source.looks.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn an_image_that_has_gone_meanwhile_is_missing() {
+        let source = Arc::new(Counting::default());
+        assert_eq!(get(&source, "gone").await.unwrap(), 1);
+        source.images.refresh(&*source).await;
+        assert_eq!(get(&source, "gone").await.unwrap_err().kind(), EngineErrorKind::ImageMissing);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_has_used_is_not_looked_up() {
+        let source = Arc::new(Counting::default());
+        assert_eq!(source.images.recent("image"), None);
+        source.images.refresh(&*source).await;
+        assert_eq!(source.looks.load(Ordering::Relaxed), 0);
+    }
 }

@@ -214,6 +214,8 @@ async fn live(
     // Where nobody waits any more, it is dropped here, and that cancels.
     _ = ready.send(Ok(inhabited));
     kill.cancelled().await;
+    // The request is to be answered first.
+    tokio::task::yield_now().await;
     let lease = std::mem::take(&mut *lease.lock().unwrap_or_else(PoisonError::into_inner));
     container.remove_holding(lease).await;
     drop(gone_sender);

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 
 use super::{Shared, api};
-use crate::engine::images::Source;
+use crate::engine::images::{Images, Source};
 use crate::engine::{EngineError, EngineErrorKind, ImageConfig, PullPolicy};
 
 /// How often a pull tells of its progress.
@@ -26,6 +26,10 @@ pub(super) struct Found {
 
 impl Source for Shared {
     type Found = Found;
+
+    fn images(&self) -> &Images<Found> {
+        &self.images
+    }
 
     fn look_up<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<Found>, EngineError>> {
         async move {

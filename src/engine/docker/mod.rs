@@ -39,7 +39,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::agent::{Home, Key, Places, Resident, Residents, RuntimeDir};
-use super::images::Images;
+use super::images::{self, Images};
 use super::instance::Instance;
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Lease, Process, Program, Warm,
@@ -144,6 +144,7 @@ impl DockerEngine {
         orphans::sweep(&shared).await?;
         tokio::spawn(orphans::sweep_regularly(Arc::downgrade(&shared), SWEEP_INTERVAL));
         tokio::spawn(tidy_regularly(Arc::downgrade(&shared)));
+        tokio::spawn(images::refresh_regularly(Arc::downgrade(&shared)));
         Ok(Self { _standing: Arc::new(Standing(shared.clone())), shared })
     }
 

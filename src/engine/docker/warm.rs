@@ -26,6 +26,9 @@ const MOST_COMING: usize = 2;
 /// How long one may wait before another takes its place.
 const OLDEST: Duration = Duration::from_secs(600);
 
+/// How long the next one waits.
+const HEAD_START: Duration = Duration::from_millis(2);
+
 /// Pauses after a container could not be started: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -164,6 +167,8 @@ impl Pool {
             let (pool, tasks, engine) = (self.clone(), &engine.containers, engine.clone());
             // Waited for at the end, though it is another task that has the container.
             tasks.spawn(async move {
+                // The request that has made room is to be answered first.
+                tokio::time::sleep(HEAD_START).await;
                 let made = inhabit(&engine, &pool.program, &pool.image, &pool.route, Purpose::Once).await;
                 pool.arrived(made);
                 pool.refill(&engine);

@@ -43,7 +43,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::agent::{Home, Key, Places, Residents};
-use super::images::{Images, Source};
+use super::images::{self, Images, Source};
 use super::instance::Instance;
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Process, Program, PullPolicy,
@@ -136,6 +136,7 @@ impl EmbeddedEngine {
             tracing::warn!("{shortcoming}");
         }
         tokio::spawn(tidy_regularly(Arc::downgrade(&engine.shared)));
+        tokio::spawn(images::refresh_regularly(Arc::downgrade(&engine.shared)));
         Ok(engine)
     }
 
@@ -314,6 +315,10 @@ impl Shared {
 
 impl Source for Shared {
     type Found = Image;
+
+    fn images(&self) -> &Images<Image> {
+        &self.images
+    }
 
     fn look_up<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Image>, EngineError>> {
         async move {
