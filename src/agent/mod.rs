@@ -111,7 +111,7 @@ impl Agent {
             }
             Once::Stdin => {
                 let head = read_head(&mut Stdin::new(&server)?)?;
-                server.begin(&head, Streams::inherited());
+                server.begin(&head, &Streams::default());
             }
         }
         Ok(match server.serve(None)? {

@@ -1,17 +1,18 @@
 //! The program: from a request to a process.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use rustix::process::Pid;
 
 use super::connection::Rights;
 use super::scgi::{self, Head};
+use crate::engine::embedded::{Execution, Spawner};
 
 /// Variables that begin so are for the agent, where whoever sends them is trusted; no program sees them.
 pub(crate) const OWN: &str = "DCGI_AGENT_";
@@ -25,37 +26,39 @@ pub(crate) const NO_LENGTH: &str = "DCGI_AGENT_NO_LENGTH";
 /// Whoever asks wants to hear that the request has arrived, before the program runs.
 pub(crate) const CONFIRM: &str = "DCGI_AGENT_CONFIRM";
 
+/// Where a program without a slash in its name is, if nobody says.
+const PATH: &str = "/bin:/usr/bin";
+
 /// What is executed for each request.
 #[derive(Debug)]
 pub(super) struct Program {
     command: Vec<OsString>,
+    /// Variables that every request has.
+    environment: BTreeMap<OsString, OsString>,
     /// Where the agent was started.
     home: PathBuf,
     /// Where it is now.
     directory: PathBuf,
     /// Whether variables of [`OWN`] mean anything.
     trusting: bool,
+    spawner: Spawner,
 }
 
-/// Standard input, output and error.
-#[derive(Debug)]
+/// Standard input, output and error, where they are not the agent's own.
+#[derive(Debug, Default)]
 pub(super) struct Streams {
-    pub(super) stdin: Stdio,
-    pub(super) stdout: Stdio,
-    pub(super) stderr: Stdio,
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
 }
 
 impl Streams {
-    pub(super) fn inherited() -> Self {
-        Self { stdin: Stdio::inherit(), stdout: Stdio::inherit(), stderr: Stdio::inherit() }
-    }
-
     /// Those that came with a request.
     ///
     /// # Errors
     /// Where no descriptor is left.
     pub(super) fn given(Rights { stdin, stdout, stderr }: Rights) -> io::Result<Self> {
-        Ok(Self { stdin: input(stdin)?, stdout: stdout.into(), stderr: stderr.into() })
+        Ok(Self { stdin: Some(input(stdin)?), stdout: Some(stdout), stderr: Some(stderr) })
     }
 
     /// A connection as both ends, as SCGI has it; errors go where the agent's own go.
@@ -63,28 +66,30 @@ impl Streams {
     /// # Errors
     /// Where no descriptor is left.
     pub(super) fn of_connection(stdin: Option<OwnedFd>, stdout: OwnedFd) -> io::Result<Self> {
-        Ok(Self { stdin: input(stdin)?, stdout: stdout.into(), stderr: Stdio::inherit() })
+        Ok(Self { stdin: Some(input(stdin)?), stdout: Some(stdout), stderr: None })
     }
 }
 
 /// Something to read, or something that is at its end.
-fn input(stdin: Option<OwnedFd>) -> io::Result<Stdio> {
+fn input(stdin: Option<OwnedFd>) -> io::Result<OwnedFd> {
     match stdin.map_or_else(|| File::open("/dev/null").map(OwnedFd::from), Ok) {
         // Not every image has one, and a mount may hide the container's.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(io::pipe()?.0.into()),
-        stdin => stdin.map(Stdio::from),
+        stdin => stdin,
     }
 }
 
 impl Program {
     /// # Errors
-    /// Where the working directory is gone, or there is no command.
+    /// Where the working directory is gone, there is no memory, or no command.
     pub(super) fn new(command: Vec<OsString>, trusting: bool) -> io::Result<Self> {
         if command.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is named"));
         }
         let home = std::env::current_dir()?;
-        Ok(Self { command, directory: home.clone(), home, trusting })
+        let environment = std::env::vars_os().collect();
+        let spawner = Spawner::new()?;
+        Ok(Self { command, environment, directory: home.clone(), home, trusting, spawner })
     }
 
     /// Whether the request is to be confirmed before the program runs.
@@ -96,35 +101,61 @@ impl Program {
     ///
     /// # Errors
     /// Where it cannot be executed, or its working directory cannot be entered.
-    pub(super) fn start(&mut self, head: &Head, streams: Streams) -> io::Result<Pid> {
-        let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]);
-        let mut directory = &self.home;
-        let asked;
-        let mut has_length = true;
+    pub(super) fn start(&mut self, head: &Head, streams: &Streams) -> io::Result<Pid> {
+        let mut arguments =
+            self.command.iter().map(|argument| c_string(&[argument])).collect::<Result<Vec<_>, _>>()?;
+        let mut variables: BTreeMap<&OsStr, &OsStr> =
+            self.environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())).collect();
+        let length = OsString::from(head.content_length.to_string());
+        variables.insert(OsStr::new("CONTENT_LENGTH"), &length);
         for (name, value) in &head.variables {
             match name.to_str().filter(|name| self.trusting && name.starts_with(OWN)) {
-                None => _ = command.env(name, value),
-                Some(NO_LENGTH) => has_length = false,
-                Some(name) if name.starts_with(ARGUMENT) => _ = command.arg(value),
+                None => _ = variables.insert(name, value),
+                Some(NO_LENGTH) => _ = variables.remove(OsStr::new("CONTENT_LENGTH")),
+                Some(name) if name.starts_with(ARGUMENT) => arguments.push(c_string(&[value])?),
                 Some(_) => {}
             }
         }
-        if let Some(value) = scgi::value(&head.variables, DIRECTORY).filter(|_| self.trusting) {
-            asked = PathBuf::from(value);
-            directory = &asked;
-        }
-        match has_length {
-            true => command.env("CONTENT_LENGTH", head.content_length.to_string()),
-            false => command.env_remove("CONTENT_LENGTH"),
-        };
-        // The agent's own, not the child's: then the C library can start it without copying this process.
+        let paths = self.paths(variables.get(OsStr::new("PATH")).copied())?;
+        let environment =
+            variables.into_iter().map(|(name, value)| c_string(&[name, OsStr::new("="), value]));
+        let environment = environment.collect::<Result<Vec<_>, _>>()?;
+        let asked = scgi::value(&head.variables, DIRECTORY).filter(|_| self.trusting).map(PathBuf::from);
+        let directory = asked.as_ref().unwrap_or(&self.home);
+        // The agent's own, which the program takes over.
         if *directory != self.directory {
             std::env::set_current_dir(directory)?;
             self.directory.clone_from(directory);
         }
-        command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr).process_group(0);
-        let child = command.spawn()?;
-        Ok(Pid::from_child(&child))
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        self.spawner.spawn(&Execution {
+            paths: &paths,
+            arguments: &arguments,
+            environment: &environment,
+            streams: [
+                or(&streams.stdin, stdin.as_fd()),
+                or(&streams.stdout, stdout.as_fd()),
+                or(&streams.stderr, stderr.as_fd()),
+            ],
+        })
     }
+
+    /// Where the program may be, as execvp(3) looks for it.
+    fn paths(&self, path: Option<&OsStr>) -> io::Result<Vec<CString>> {
+        let program = &self.command[0];
+        if program.as_bytes().contains(&b'/') {
+            return Ok(vec![c_string(&[program])?]);
+        }
+        let path = path.unwrap_or(OsStr::new(PATH));
+        // An empty one is the working directory.
+        std::env::split_paths(path).map(|folder| c_string(&[folder.join(program).as_os_str()])).collect()
+    }
+}
+
+fn or<'a>(stream: &'a Option<OwnedFd>, own: BorrowedFd<'a>) -> BorrowedFd<'a> {
+    stream.as_ref().map_or(own, AsFd::as_fd)
+}
+
+fn c_string(parts: &[&OsStr]) -> io::Result<CString> {
+    Ok(CString::new(parts.join(OsStr::new("")).into_vec())?)
 }

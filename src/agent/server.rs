@@ -104,7 +104,7 @@ impl Server {
     }
 
     /// Begins a program of whose end nobody is told. Where it cannot be executed, [`serve`](Self::serve) gives that.
-    pub(super) fn begin(&mut self, head: &Head, streams: Streams) {
+    pub(super) fn begin(&mut self, head: &Head, streams: &Streams) {
         match self.program.start(head, streams) {
             Ok(program) => {
                 let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
@@ -289,7 +289,7 @@ impl Server {
             Some(streams) => Streams::given(streams),
             None => plain(connection, request.head.content_length, request.body),
         };
-        match streams.and_then(|streams| self.program.start(&request.head, streams)) {
+        match streams.and_then(|streams| self.program.start(&request.head, &streams)) {
             Ok(program) => {
                 session.program = Some(program);
                 session.is_told = is_told;

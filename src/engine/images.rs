@@ -158,8 +158,7 @@ impl<T: Clone> Entry<T> {
     async fn pull<S: Source>(&self, source: &S, image: &str, policy: PullPolicy) -> Result<(), EngineError> {
         let result = source.pull(image, policy).await;
         let failure = result.as_ref().err();
-        let failure =
-            failure.map(|error| (Instant::now(), error.kind(), Reason(error).to_string()));
+        let failure = failure.map(|error| (Instant::now(), error.kind(), Reason(error).to_string()));
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         result
     }

@@ -51,6 +51,7 @@ use super::{
 use crate::agent::Executable;
 use cgroup::Cgroups;
 use host::Host;
+pub(crate) use launcher::{Execution, Spawner};
 use launcher::{Sealed, Zygote};
 use pool::Pool;
 use shared::{Agent, Lodging};

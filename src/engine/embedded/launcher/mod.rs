@@ -27,6 +27,7 @@
 mod failure;
 mod sandbox;
 mod slot;
+mod spawn;
 mod step;
 mod sys;
 mod telltale;
@@ -42,6 +43,7 @@ use std::os::unix::net::UnixStream;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 pub(super) use failure::Failure;
+pub(crate) use spawn::{Execution, Spawner};
 pub(super) use step::{Steps, TooManyTrees, Tree, attribute, c_string};
 pub(super) use template::Template;
 

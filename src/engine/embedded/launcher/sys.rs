@@ -218,12 +218,8 @@ pub(super) fn fork_into(namespaces: c_int) -> Result<Fork> {
 
 /// Forks a child whose end is told to nobody: its parent belongs to somebody else, who may wait for any child.
 pub(super) fn fork_silently() -> Result<Fork> {
-    let all = u64::MAX;
-    let mut before: u64 = 0;
-    let how = libc::SIG_SETMASK;
     // Until it has reset them, the child must not run this process's signal handlers.
-    // SAFETY: the kernel reads and writes one mask of 8 bytes each.
-    unsafe { syscall!(SYS_rt_sigprocmask, how, &raw const all, &raw mut before, 8) }?;
+    let before = set_blocked_signals(u64::MAX)?;
     let forked = clone(0, 0);
     if !matches!(forked, Ok(Fork::Child)) {
         block_signals(before);
@@ -275,7 +271,7 @@ pub(super) unsafe fn fork_in_memory<T>(
     let flags = namespaces | libc::CLONE_VM | libc::SIGCHLD;
     let top = stack.as_mut_ptr_range().end;
     // SAFETY: the stack is the child's alone, and large enough for it; glibc aligns its top. The child touches no lock and
-    // no allocator: this process has but one thread, and that waits.
+    // no allocator, and this thread waits.
     let pid = unsafe { libc::clone(begin::<T>, top.cast(), flags, at.cast()) };
     check(c_long::from(pid)).map(|pid| pid as libc::pid_t)
 }
@@ -304,6 +300,12 @@ pub(super) fn exit(code: c_int) -> ! {
         // SAFETY: does not return.
         _ = unsafe { syscall!(SYS_exit_group, code) };
     }
+}
+
+/// Begins a process group of this process's own.
+pub(super) fn lead_group() -> Result<()> {
+    // SAFETY: no memory is involved.
+    unsafe { syscall!(SYS_setpgid, 0, 0) }.map(drop)
 }
 
 pub(super) fn new_session() {
@@ -393,6 +395,11 @@ pub(super) fn reset_signals() {
     block_signals(0);
 }
 
+/// Puts a signal at its default action.
+pub(super) fn reset_signal(signal: c_int) {
+    set_action(signal, libc::SIG_DFL);
+}
+
 /// Ignores the end of children: the kernel reaps them.
 pub(super) fn ignore_children() {
     set_action(libc::SIGCHLD, libc::SIG_IGN);
@@ -417,6 +424,14 @@ pub(super) fn block_signals(mask: u64) {
     let (how, old) = (libc::SIG_SETMASK, null_mut::<c_void>());
     // SAFETY: the kernel reads one mask of 8 bytes, and writes no old one.
     _ = unsafe { syscall!(SYS_rt_sigprocmask, how, &raw const mask, old, 8) };
+}
+
+/// The same: gives those that were blocked.
+pub(super) fn set_blocked_signals(mask: u64) -> Result<u64> {
+    let mut before: u64 = 0;
+    // SAFETY: the kernel reads and writes one mask of 8 bytes each.
+    unsafe { syscall!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, 8) }?;
+    Ok(before)
 }
 
 /// A descriptor that can be read when one of these signals, which must be blocked, has come.
