@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
 use common::docker::{PrivateEngine, docker};
@@ -46,8 +47,16 @@ fn waiting(server: &Server, count: usize) -> BTreeSet<String> {
 /// Whether a container's agent has said who it is: then its door is gone.
 fn has_dialled_in(container: &str) -> bool {
     let form = "{{range .Mounts}}{{if eq .Type \"bind\"}}{{.Source}}{{end}}{{end}}";
-    let door = docker(&["inspect", "--format", form, container]);
-    !std::path::Path::new(door.trim()).exists()
+    inspected(form, container).is_some_and(|door| !std::path::Path::new(&door).exists())
+}
+
+/// What the engine says of a container; `None` where that has gone since it was listed.
+#[allow(clippy::disallowed_methods)]
+fn inspected(form: &str, container: &str) -> Option<String> {
+    let output = Command::new("docker").args(["inspect", "--format", form, container]).output().unwrap();
+    let is_gone = String::from_utf8_lossy(&output.stderr).contains("No such object");
+    assert!(output.status.success() || is_gone, "{output:?}");
+    (!is_gone).then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
 /// In which container a request was answered.
@@ -118,7 +127,7 @@ fn an_agent_that_is_killed_while_it_waits_costs_no_request() {
     let server = Server::start(&route("warm = 1"));
     let container = waiting(&server, 1).pop_first().unwrap();
     let agent = docker(&["inspect", "--format", "{{.State.Pid}}", &container]);
-    assert!(std::process::Command::new("kill").args(["-KILL", agent.trim()]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-KILL", agent.trim()]).status().unwrap().success());
     assert_ne!(answered_in(&server), container);
 }
 
@@ -147,8 +156,8 @@ fn a_tag_that_is_moved_is_followed() {
     let old = docker(&["images", "--no-trunc", "-q", probe]);
     wait_until("what waits is of the other image", A_WHILE, || {
         let now = waiting(&server, 1).pop_first().unwrap();
-        let image = docker(&["inspect", "--format", "{{.Image}}", &now]);
-        now != before && image.trim() != old.trim()
+        let image = inspected("{{.Image}}", &now);
+        now != before && image.is_some_and(|image| image != old.trim())
     });
     drop(server);
     docker(&["rmi", &tag]);
