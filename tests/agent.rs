@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -659,6 +659,14 @@ fn starters(master: &UnixStream, requests: usize) -> Vec<u32> {
     requests.into_iter().map(starter).collect()
 }
 
+/// The number that a program prints first.
+#[track_caller]
+fn first_number_of(request: &mut HandedOver) -> u32 {
+    let mut line = String::new();
+    BufReader::new(&request.stdout).read_line(&mut line).unwrap();
+    line.trim().parse().unwrap()
+}
+
 #[test]
 fn an_agent_shares_its_connections_with_its_workers() {
     let (agent, master) = dialled_with(&["listen", "--workers", "3"], "echo $PPID");
@@ -717,15 +725,26 @@ fn workers_let_what_runs_finish_at_sigterm() {
 }
 
 #[test]
+fn a_worker_that_is_asked_to_end_leaves_its_requests_to_the_others() {
+    let script = "trap '' TERM; echo $PPID; read line; echo $line";
+    let (agent, master) = dialled_with(&["listen", "--workers", "2"], script);
+    let mut requests = [over(&master, &[]), over(&master, &[])];
+    let starters = requests.each_mut().map(|request| first_number_of(request));
+    let worker = starters.into_iter().find(|starter| *starter != agent.pid()).unwrap();
+    kill_process(Pid::from_raw(worker.try_into().unwrap()).unwrap(), Signal::TERM).unwrap();
+    // Until its last program has ended, it is there.
+    wait_until("it takes nothing more", PATIENCE, || {
+        let mut both = [over(&master, &[]), over(&master, &[])];
+        both.each_mut().map(|request| first_number_of(request)) == [agent.pid(); 2]
+    });
+}
+
+#[test]
 fn workers_kill_what_runs_when_the_master_connection_closes() {
     let script = "echo $$; exec cat";
     let (mut agent, master) = dialled_with(&["listen", "--workers", "2"], script);
     let mut requests = [over(&master, &[]), over(&master, &[])];
-    let programs = requests.each_mut().map(|request| {
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(&request.stdout), &mut line).unwrap();
-        line.trim().to_owned()
-    });
+    let programs = requests.each_mut().map(|request| first_number_of(request).to_string());
     drop(master);
     assert!(agent.wait().success());
     programs.iter().for_each(|program| dies(program));

@@ -1,4 +1,4 @@
-//! A connection that brings one request, and what is known of it so far.
+//! A connection that brings a request at a time, and what is known of it so far.
 
 use std::io;
 use std::mem::MaybeUninit;

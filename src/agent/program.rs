@@ -41,41 +41,43 @@ pub(super) struct Program {
     directory: PathBuf,
     /// Whether variables of [`OWN`] mean anything.
     trusting: bool,
+    /// Something to read that is at its end. Opened before a program can put something else in its place.
+    nothing: OwnedFd,
     spawner: Spawner,
 }
 
 /// Standard input, output and error, where they are not the agent's own.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    stdin: Option<OwnedFd>,
+    stdin: Input,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
 }
 
-impl Streams {
-    /// Those that came with a request.
-    ///
-    /// # Errors
-    /// Where no descriptor is left.
-    pub(super) fn given(Rights { stdin, stdout, stderr }: Rights) -> io::Result<Self> {
-        Ok(Self { stdin: Some(input(stdin)?), stdout: Some(stdout), stderr: Some(stderr) })
-    }
+#[derive(Debug, Default)]
+enum Input {
+    /// The agent's own.
+    #[default]
+    Own,
+    Nothing,
+    Given(OwnedFd),
+}
 
-    /// A connection as both ends, as SCGI has it; errors go where the agent's own go.
-    ///
-    /// # Errors
-    /// Where no descriptor is left.
-    pub(super) fn of_connection(stdin: Option<OwnedFd>, stdout: OwnedFd) -> io::Result<Self> {
-        Ok(Self { stdin: Some(input(stdin)?), stdout: Some(stdout), stderr: None })
+impl From<Option<OwnedFd>> for Input {
+    fn from(stdin: Option<OwnedFd>) -> Self {
+        stdin.map_or(Self::Nothing, Self::Given)
     }
 }
 
-/// Something to read, or something that is at its end.
-fn input(stdin: Option<OwnedFd>) -> io::Result<OwnedFd> {
-    match stdin.map_or_else(|| File::open("/dev/null").map(OwnedFd::from), Ok) {
-        // Not every image has one, and a mount may hide the container's.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(io::pipe()?.0.into()),
-        stdin => stdin,
+impl Streams {
+    /// Those that came with a request.
+    pub(super) fn given(Rights { stdin, stdout, stderr }: Rights) -> Self {
+        Self { stdin: stdin.into(), stdout: Some(stdout), stderr: Some(stderr) }
+    }
+
+    /// A connection as both ends, as SCGI has it; errors go where the agent's own go.
+    pub(super) fn of_connection(stdin: Option<OwnedFd>, stdout: OwnedFd) -> Self {
+        Self { stdin: stdin.into(), stdout: Some(stdout), stderr: None }
     }
 }
 
@@ -88,8 +90,13 @@ impl Program {
         }
         let home = std::env::current_dir()?;
         let environment = std::env::vars_os().collect();
+        let nothing = match File::open("/dev/null") {
+            Ok(null) => null.into(),
+            // Not every image has one, and a mount may hide the container's.
+            Err(_) => io::pipe()?.0.into(),
+        };
         let spawner = Spawner::new()?;
-        Ok(Self { command, environment, directory: home.clone(), home, trusting, spawner })
+        Ok(Self { command, environment, directory: home.clone(), home, trusting, nothing, spawner })
     }
 
     /// Whether the request is to be confirmed before the program runs.
@@ -133,7 +140,11 @@ impl Program {
             arguments: &arguments,
             environment: &environment,
             streams: [
-                or(&streams.stdin, stdin.as_fd()),
+                match &streams.stdin {
+                    Input::Own => stdin.as_fd(),
+                    Input::Nothing => self.nothing.as_fd(),
+                    Input::Given(stdin) => stdin.as_fd(),
+                },
                 or(&streams.stdout, stdout.as_fd()),
                 or(&streams.stderr, stderr.as_fd()),
             ],

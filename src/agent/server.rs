@@ -144,14 +144,6 @@ impl Server {
             for (index, flags) in events.sessions.into_iter().enumerate() {
                 self.look_at(index, flags);
             }
-            if events.child {
-                self.signals.children_seen();
-                let is_worker_gone = self.reap();
-                if is_worker_gone && source.is_some() {
-                    // Its programs are nobody's now. Where the container ends, they do.
-                    return Err(io::Error::other("a worker has died"));
-                }
-            }
             if events.termination {
                 self.signals.terminations_seen();
                 // What runs may finish, unless we have been asked before. A program that has an agent of its own hears
@@ -162,6 +154,15 @@ impl Server {
                 self.workers.terminate();
                 source = None;
                 self.sessions.retain(|session| session.program.is_some() || session.is_lingering);
+            }
+            // After the wish to end, of which workers may have heard too.
+            if events.child {
+                self.signals.children_seen();
+                let is_worker_gone = self.reap();
+                if is_worker_gone && source.is_some() {
+                    // Its programs are nobody's now. Where the container ends, they do.
+                    return Err(io::Error::other("a worker has died"));
+                }
             }
             if !events.source.is_empty()
                 && let Some(open) = &source
@@ -286,7 +287,7 @@ impl Server {
             return session.abandon();
         }
         let streams = match request.streams {
-            Some(streams) => Streams::given(streams),
+            Some(streams) => Ok(Streams::given(streams)),
             None => plain(connection, request.head.content_length, request.body),
         };
         match streams.and_then(|streams| self.program.start(&request.head, &streams)) {
@@ -397,7 +398,7 @@ fn plain(connection: &Connection, length: u64, mut begun: Vec<u8>) -> io::Result
     let stdout = connection.socket.try_clone()?;
     rustix::io::ioctl_fionbio(&stdout, false)?;
     if length == 0 {
-        return Streams::of_connection(None, stdout);
+        return Ok(Streams::of_connection(None, stdout));
     }
     let (stdin, mut to_stdin) = io::pipe()?;
     let mut from = File::from(connection.socket.try_clone()?);
@@ -408,7 +409,7 @@ fn plain(connection: &Connection, length: u64, mut begun: Vec<u8>) -> io::Result
         _ = to_stdin.write_all(&begun).and_then(|()| pass_on(&mut from, rest, &mut to_stdin));
     };
     std::thread::Builder::new().stack_size(STACK).spawn(passing)?;
-    Streams::of_connection(Some(stdin.into()), stdout)
+    Ok(Streams::of_connection(Some(stdin.into()), stdout))
 }
 
 /// Passes so many bytes on.

@@ -15,7 +15,7 @@ pub(crate) const REQUEST: u8 = b'R';
 /// What comes alone, and goes back as it came: the agent is there.
 pub(crate) const PING: u8 = b'P';
 
-/// Brings connections, one request each.
+/// Brings connections.
 #[derive(Debug)]
 pub(super) enum Source {
     /// A connection to dcgi, over which others come as descriptors.
@@ -73,8 +73,11 @@ impl AsFd for Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            _ = std::fs::remove_file(path);
+        match self {
+            // Whoever has it open here too would keep requests that nobody reads: the other end is to see that.
+            Self::Master(master) => _ = master.shutdown(std::net::Shutdown::Read),
+            Self::Unix(_, path) => _ = std::fs::remove_file(path),
+            Self::Tcp(_) => {}
         }
     }
 }

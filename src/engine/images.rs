@@ -108,8 +108,14 @@ impl<T: Clone + Send + 'static> Images<T> {
             }
             // Else somebody is about to know.
             let Ok(_asking) = entry.asking.try_lock() else { continue };
+            // What is not known may have to be pulled first.
+            let Some(before) = entry.asked() else { continue };
             match source.look_up(&image).await {
-                Ok(found) => *entry.known() = found.map(|found| (Instant::now(), found)),
+                // It may have been forgotten meanwhile, because another image is there.
+                Ok(found) if entry.asked() == Some(before) => {
+                    *entry.known() = found.map(|found| (Instant::now(), found));
+                }
+                Ok(_) => {}
                 // Whoever wants to know hears why.
                 Err(error) => tracing::debug!(image, "looking up an image: {}", Reason(&error)),
             }
@@ -135,6 +141,11 @@ impl<T: Clone + Send + 'static> Images<T> {
 impl<T: Clone> Entry<T> {
     fn known(&self) -> MutexGuard<'_, Option<(Instant, T)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When that was asked for which is known.
+    fn asked(&self) -> Option<Instant> {
+        self.known().as_ref().map(|(asked, _)| *asked)
     }
 
     fn used(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -211,6 +222,10 @@ mod tests {
     struct Counting {
         images: Images<usize>,
         looks: AtomicUsize,
+        /// Whether pulls fail.
+        fails: bool,
+        /// Whether images are forgotten while they are looked up.
+        forgets: bool,
     }
 
     impl Source for Counting {
@@ -222,11 +237,18 @@ mod tests {
 
         fn look_up<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<usize>, EngineError>> {
             let look = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
-            async move { Ok((image != "gone" || look == 1).then_some(look)) }.boxed()
+            async move {
+                if self.forgets {
+                    self.images.forget(image);
+                }
+                Ok((image != "gone" || look == 1).then_some(look))
+            }
+            .boxed()
         }
 
         fn pull<'a>(&'a self, _: &'a str, _: PullPolicy) -> BoxFuture<'a, Result<(), EngineError>> {
-            async { Ok(()) }.boxed()
+            let failed = || EngineError::new(EngineErrorKind::ImageMissing, "the registry is down");
+            async move { if self.fails { Err(failed()) } else { Ok(()) } }.boxed()
         }
 
         fn missing(&self, image: &str) -> String {
@@ -253,6 +275,24 @@ mod tests {
         assert_eq!(get(&source, "gone").await.unwrap(), 1);
         source.images.refresh(&*source).await;
         assert_eq!(get(&source, "gone").await.unwrap_err().kind(), EngineErrorKind::ImageMissing);
+    }
+
+    #[tokio::test]
+    async fn an_image_that_could_not_be_had_is_not_looked_up_past_its_policy() {
+        let source = Arc::new(Counting { fails: true, ..Counting::default() });
+        let pulled = || source.images.get(&source, "image", PullPolicy::Always);
+        assert!(pulled().await.is_err());
+        source.images.refresh(&*source).await;
+        assert_eq!(source.looks.load(Ordering::Relaxed), 0);
+        assert!(pulled().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_forgotten_while_it_is_looked_up_stays_forgotten() {
+        let source = Arc::new(Counting { forgets: true, ..Counting::default() });
+        assert_eq!(get(&source, "image").await.unwrap(), 1);
+        source.images.refresh(&*source).await;
+        assert_eq!(source.images.recent("image"), None);
     }
 
     #[tokio::test]

@@ -74,8 +74,9 @@ pub(super) struct Answering<'a> {
 /// The beginning of an answer.
 struct Held {
     response: Response<Body>,
-    /// What has come of its body.
-    first: Bytes,
+    /// What has come of its body, and how much that is.
+    first: Vec<Bytes>,
+    size: usize,
     /// How long the body will be, where the program has said.
     length: Option<u64>,
     /// How long it waits. `None`: as long as the program runs.
@@ -264,12 +265,13 @@ impl<'a> Answering<'a> {
     /// for the client before the program could disprove it.
     fn hold(&mut self, response: Response<Body>, length: Option<u64>) {
         let until = (length != Some(0)).then(|| Instant::now() + HOLD);
-        self.held = Some(Held { response, first: Bytes::new(), length, until });
+        self.held = Some(Held { response, first: Vec::new(), size: 0, length, until });
     }
 
     /// Gives what is held, and opens the way for the rest.
     fn release(&mut self) {
         let Some(Held { mut response, first, length, .. }) = self.held.take() else { return };
+        let first = joined(first);
         let (sender, receiver) = mpsc::channel(CHUNKS);
         self.chunks = Some(sender);
         *response.body_mut() = Body::program(first, receiver, length, self.abandoned.clone().drop_guard());
@@ -294,7 +296,7 @@ impl<'a> Answering<'a> {
         }
         if let Some(held) = &mut self.held {
             held.push(bytes);
-            if held.first.len() > HELD {
+            if held.size > HELD {
                 self.release();
             }
             return Ok(());
@@ -308,8 +310,10 @@ impl<'a> Answering<'a> {
     /// Sends the last byte, where it was held back, else that this is all.
     async fn complete(&mut self, last: Option<Bytes>) -> Result<(), Failure> {
         if let Some(mut held) = self.held.take() {
-            held.push(last.unwrap_or_default());
-            *held.response.body_mut() = Body::full(held.first);
+            if let Some(last) = last {
+                held.push(last);
+            }
+            *held.response.body_mut() = Body::full(joined(held.first));
             self.send_without_body(held.response);
             return Ok(());
         }
@@ -324,11 +328,15 @@ impl<'a> Answering<'a> {
 
 impl Held {
     fn push(&mut self, bytes: Bytes) {
-        if self.first.is_empty() {
-            self.first = bytes;
-        } else if !bytes.is_empty() {
-            self.first = [&*self.first, &*bytes].concat().into();
-        }
+        self.size += bytes.len();
+        self.first.push(bytes);
+    }
+}
+
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    match pieces.len() {
+        1 => pieces.remove(0),
+        _ => pieces.concat().into(),
     }
 }
 

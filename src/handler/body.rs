@@ -40,6 +40,8 @@ pub(super) struct Output {
     chunks: mpsc::Receiver<Chunk>,
     /// How many bytes are still to come, where the program has said.
     remaining: Option<u64>,
+    /// Whether it has ended before its end, and the next poll is to say so.
+    is_cut: bool,
     /// Tells the exchange that nobody reads any more.
     _abandoned: DropGuard,
 }
@@ -77,7 +79,7 @@ impl Body {
         length: Option<u64>,
         abandoned: DropGuard,
     ) -> Self {
-        let output = Output { first, chunks, remaining: length, _abandoned: abandoned };
+        let output = Output { first, chunks, remaining: length, is_cut: false, _abandoned: abandoned };
         Self { content: Content::Program(output), record: None }
     }
 
@@ -135,6 +137,11 @@ impl http_body::Body for Body {
                 Some(Chunk::End) => {
                     this.content = Content::Empty;
                     return Poll::Ready(None);
+                }
+                // Once more: a server that is told of the cut at once would not send what it has of the answer.
+                None if !std::mem::replace(&mut output.is_cut, true) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 None => {
                     this.content = Content::Empty;

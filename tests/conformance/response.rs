@@ -34,6 +34,7 @@ cases![
     a_content_length_is_the_answers_framing,
     a_client_that_got_its_content_length_has_not_left,
     fewer_bytes_than_the_content_length_abort_the_connection,
+    an_answer_that_is_cut_at_once_has_a_beginning,
     more_bytes_than_the_content_length_abort_the_connection,
     a_body_beside_a_content_length_of_0_is_502,
     a_content_length_that_is_no_number_is_502,
@@ -288,6 +289,15 @@ fn fewer_bytes_than_the_content_length_abort_the_connection(server: &Server) {
     let path = format!("/p?{}", print("Content-Length: 5\n\nbody"));
     let response = server.connect().answer_then(&path, "exit=0");
     assert_eq!((response.framing, response.complete), (Framing::Length(5), false));
+}
+
+fn an_answer_that_is_cut_at_once_has_a_beginning(server: &Server) {
+    let mut connection = server.connect();
+    connection
+        .send(format!("GET /p?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", print("Content-Length: 5\n\nbody")));
+    let mut response = connection.head();
+    connection.body(&mut response);
+    assert_eq!((response.status, response.text().as_str(), response.complete), (200, "body", false));
 }
 
 fn more_bytes_than_the_content_length_abort_the_connection(server: &Server) {

@@ -67,7 +67,7 @@ pub(in crate::engine) struct HandOver<'a> {
 }
 
 impl HandOver<'_> {
-    /// Hands it over on a connection of its own.
+    /// Hands it over on a connection that has no other request now.
     ///
     /// # Cancel safety
     /// Dropped, the connection is to be closed: the agent then runs nothing.

@@ -20,8 +20,8 @@
 //! ([`sys`]), and neither allocates nor takes a lock.
 //!
 //! # Security
-//! `unsafe` is in [`sys`]; in [`slot`] and [`sandbox`], where children share memory and a program is executed; and in
-//! [`zygote`], where dcgi's own command line is blanked. It is nowhere else in the crate.
+//! `unsafe` is in [`sys`]; in [`slot`], [`sandbox`] and [`spawn`], where children share memory and a program is executed;
+//! and in [`zygote`], where dcgi's own command line is blanked. It is nowhere else in the crate.
 #![allow(unsafe_code)]
 
 mod failure;
