@@ -1,11 +1,10 @@
 //! What a program prints, as far as the runtime has to hear of it.
 //!
-//! Having the runtime watch a pipe, telling it no more, and being woken because the pipe has ended costs as much as reading
-//! it. Most programs print a little and end at once, and whoever started them is told of that. So standard error is watched,
-//! and standard output watched on, only where a program takes longer.
+//! Having the runtime watch a pipe, and being woken because there is something in it and again because it has ended, costs
+//! several times as much as reading it. Most programs print a little and end at once, and whoever started them is told of
+//! that. So their pipes are read then, and watched only where a program takes longer.
 
 use std::io;
-use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +17,8 @@ use rustix::io::Errno;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
 
-/// How long a program may take before all its output is watched. Anything that it prints to standard error waits that long.
+/// How long a program may take before its output is watched: so long what it prints first may wait, and a program that
+/// prints more than a pipe holds (64 KiB) waits too.
 const SHORT: Duration = Duration::from_millis(1);
 
 /// The most that a pipe of an ordinary user's holds: `/proc/sys/fs/pipe-max-size`, see pipe(7).
@@ -83,47 +83,48 @@ pub(super) struct Output {
 
 #[derive(Debug)]
 enum Pipe {
+    /// `None` where the runtime has refused to watch it.
+    Unwatched(Option<OwnedFd>),
     Watched(pipe::Receiver),
-    Unwatched(OwnedFd),
-    Closed,
 }
 
 impl Output {
     /// Standard output and error, by our ends of their pipes.
     ///
     /// # Errors
-    /// Where the kernel, or the runtime, does not take one.
+    /// Where they cannot be made not to block.
     pub(super) fn both(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<(Self, Self, Arc<Progress>)> {
         rustix::io::ioctl_fionbio(&stdout, true)?;
         rustix::io::ioctl_fionbio(&stderr, true)?;
         let progress = Arc::new(Progress::default());
-        let output = |pipe, reader| Self { pipe, progress: progress.clone(), reader, left: PIPE };
-        Ok((output(Pipe::watched(stdout)?, 0), output(Pipe::Unwatched(stderr), 1), progress))
+        let output = |end, reader| {
+            let pipe = Pipe::Unwatched(Some(end));
+            Self { pipe, progress: progress.clone(), reader, left: PIPE }
+        };
+        Ok((output(stdout, 0), output(stderr, 1), progress))
     }
 }
 
 impl Pipe {
-    /// It need not be asked whether it is one.
-    fn watched(end: OwnedFd) -> io::Result<Self> {
-        pipe::Receiver::from_owned_fd_unchecked(end).map(Self::Watched)
-    }
-
-    /// Changes whether it is watched.
-    fn turn(&mut self, watched: bool) -> io::Result<()> {
-        *self = match mem::replace(self, Self::Closed) {
-            Self::Unwatched(end) if watched => Self::watched(end)?,
-            Self::Watched(receiver) if !watched => Self::Unwatched(receiver.into_nonblocking_fd()?),
-            as_it_is => as_it_is,
-        };
-        Ok(())
+    /// Has the runtime watch it.
+    fn watched(&mut self) -> io::Result<Pin<&mut pipe::Receiver>> {
+        if let Self::Unwatched(end) = self {
+            let end = end.take().ok_or(io::ErrorKind::BrokenPipe)?;
+            // It need not be asked whether it is a pipe.
+            *self = Self::Watched(pipe::Receiver::from_owned_fd_unchecked(end)?);
+        }
+        match self {
+            Self::Watched(receiver) => Ok(Pin::new(receiver)),
+            Self::Unwatched(_) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 
     /// What is there now.
     fn read(&self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
         let end = match self {
             Self::Watched(receiver) => receiver.as_fd(),
-            Self::Unwatched(end) => end.as_fd(),
-            Self::Closed => return Ok(()),
+            Self::Unwatched(Some(end)) => end.as_fd(),
+            Self::Unwatched(None) => return Ok(()),
         };
         match rustix::io::read(end, buffer.initialize_unfilled()) {
             Ok(read) => buffer.advance(read),
@@ -142,25 +143,19 @@ impl AsyncRead for Output {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let stage = this.progress.stage(this.reader, cx);
-        let filled = buffer.filled().len();
-        if stage == ENDED {
-            // What the program has written is in the pipe when its end is told.
-            if this.left > 0 {
-                this.pipe.read(buffer)?;
-                this.left = this.left.saturating_sub(buffer.filled().len() - filled);
+        match stage {
+            BEGUN => Poll::Pending,
+            ENDED => {
+                let filled = buffer.filled().len();
+                // What the program has written is in the pipe when its end is told.
+                if this.left > 0 {
+                    this.pipe.read(buffer)?;
+                    this.left = this.left.saturating_sub(buffer.filled().len() - filled);
+                }
+                Poll::Ready(Ok(()))
             }
-            return Poll::Ready(Ok(()));
+            _ => this.pipe.watched()?.poll_read(cx, buffer),
         }
-        if stage == LONGER {
-            this.pipe.turn(true)?;
-        }
-        let Pipe::Watched(receiver) = &mut this.pipe else { return Poll::Pending };
-        std::task::ready!(Pin::new(receiver).poll_read(cx, buffer))?;
-        // It may well have been all.
-        if stage == BEGUN && (1..).contains(&(buffer.filled().len() - filled)) && buffer.remaining() > 0 {
-            this.pipe.turn(false)?;
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
