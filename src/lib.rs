@@ -13,7 +13,7 @@
 //!
 //! use axum::{Router, body::Body, http::Request, routing::get};
 //! use dcgi::engine::{Program, docker::DockerEngine};
-//! use dcgi::{Handler, route::Route};
+//! use dcgi::{Handler, site::Route};
 //! use tower::ServiceExt;
 //!
 //! # #[tokio::main]
@@ -42,7 +42,7 @@
 //! ```
 //!
 //! Everything left out is at its safe value: [`Program::new`](engine::Program::new) gives a container no network, no
-//! capabilities, a read-only root and limits, and [`Limits`](route::Limits) bound each request.
+//! capabilities, a read-only root and limits, and [`Limits`](gateway::Limits) bound each request.
 //!
 //! # Layout
 //!
@@ -50,9 +50,8 @@
 //!
 //! - [`server`]: listeners and connections, limits on both, graceful shutdown. Not needed under axum.
 //! - [`connection`]: what is known of a connection; a layer of yours may say it, for `REMOTE_ADDR`.
-//! - [`handler`]: one request from its head to its response. The only place where HTTP, CGI and containers meet.
-//! - [`router`]: host and path → route.
-//! - [`route`]: what a route is: a program, how its output is read, how much it may take.
+//! - [`site`]: all routes, which of them a request is for, and what every request passes on its way there.
+//! - [`gateway`]: one request and one program. The only place where HTTP, CGI and containers meet.
 //! - [`cgi`]: RFC 3875 as pure functions, request head → meta-variables and header block → response.
 //! - [`engine`]: the trait behind which programs run, and two of them, [`docker`](engine::docker) and
 //!   [`embedded`](engine::embedded).
@@ -62,7 +61,7 @@
 //! # What holds
 //!
 //! - Dropping a request's future, or a response's body before its end, kills the program and removes its container.
-//! - A [`Body`](handler::Body) yields an error where the program did not finish; a server that passes that error
+//! - A [`Body`](site::Body) yields an error where the program did not finish; a server that passes that error
 //!   to its connection, as hyper does, never lets a cut answer look whole.
 //! - All of it needs a tokio runtime with I/O and time enabled, and stops when that stops: see
 //!   [`Handler::drained`].
@@ -75,13 +74,12 @@ pub mod cgi;
 pub mod config;
 pub mod connection;
 pub mod engine;
-pub mod handler;
+pub mod gateway;
 mod reason;
-pub mod route;
-pub mod router;
 pub mod server;
+pub mod site;
 
-pub use handler::Handler;
+pub use site::Handler;
 
 /// The README's examples are compiled too.
 #[cfg(doctest)]

@@ -17,7 +17,8 @@ use bytes::Bytes;
 use dcgi::Handler;
 use dcgi::engine::embedded::EmbeddedEngine;
 use dcgi::engine::{Engine, Program, Volume, Warm};
-use dcgi::route::Route;
+use dcgi::gateway::ProgramRoute;
+use dcgi::site::Route;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use tower::ServiceExt;
@@ -72,7 +73,7 @@ fn program(warm: u32) -> Program {
 }
 
 fn serving(engine: &Arc<EmbeddedEngine>, program: Program) -> Handler {
-    let route = Route { debug_errors: true, ..Route::new("/", program) };
+    let route = Route::new("/", ProgramRoute { debug_errors: true, ..program.into() });
     Handler::builder(engine.clone()).route(route).build()
 }
 

@@ -10,7 +10,8 @@ use comfy_table::Table;
 use dcgi::config::EngineChoice;
 use dcgi::engine::embedded::EmbeddedEngine;
 use dcgi::engine::{Isolation, Network};
-use dcgi::route::{Output, Route};
+use dcgi::gateway::{Output, ProgramRoute};
+use dcgi::site::Route;
 
 use super::ConfigFile;
 
@@ -30,7 +31,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     println!("engine  {}\n", config.engine);
     println!("{}", table(&config.routes));
     for route in &config.routes {
-        if let Isolation::Shared { .. } = route.program.isolation {
+        if let Some(ProgramRoute { program, .. }) = route.program()
+            && let Isolation::Shared { .. } = program.isolation
+        {
             println!(
                 "\nroute `{}`: its requests share a container: files in memory, shared memory, the network, limits and \
                  what other processes show in /proc; each has a process and an environment of its own",
@@ -49,7 +52,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// Whether the embedded engine has what the routes ask for.
 fn suit_embedded(routes: &[Route]) -> anyhow::Result<()> {
     for route in routes {
-        if let network @ (Network::Bridge | Network::Named(_)) = &route.program.network {
+        if let Some(ProgramRoute { program, .. }) = route.program()
+            && let network @ (Network::Bridge | Network::Named(_)) = &program.network
+        {
             bail!(
                 "route `{}`: the embedded engine has no network `{}`, only `none` and `host`; engine = \"docker\" has",
                 route.name(),
@@ -65,21 +70,21 @@ fn table(routes: &[Route]) -> Table {
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["ROUTE", "IMAGE", "COMMAND", "OUTPUT", "NETWORK", "MEMORY", "TIMEOUT", "AT ONCE"]);
     for route in routes {
-        let program = &route.program;
+        let Some(ProgramRoute { program, output, limits, .. }) = route.program() else { continue };
         let command = program.entrypoint.iter().chain(&program.command).flatten();
         let command: Vec<_> = command.map(String::as_str).collect();
         table.add_row([
             route.name().to_string(),
             program.image.clone(),
             if command.is_empty() { "(the image's)".to_owned() } else { command.join(" ") },
-            match &route.output {
+            match output {
                 Output::Cgi => "cgi".to_owned(),
                 Output::Raw { .. } => "raw".to_owned(),
             },
             program.network.as_str().to_owned(),
             or_none(program.memory.map(ByteSize::b)),
-            or_none(route.limits.timeout.map(humantime::format_duration)),
-            route.limits.max_concurrency.to_string(),
+            or_none(limits.timeout.map(humantime::format_duration)),
+            limits.max_concurrency.to_string(),
         ]);
     }
     table

@@ -30,7 +30,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let found = handler.inspect(&head).await?;
     let (route, limits) = (&found.route, &found.route.limits);
 
-    println!("route      {}", route.name());
+    println!("route      {}", found.name);
     println!("engine     {engine_name}");
     println!("image      {}", route.program.image);
     let mut command = found.image.command_line(&route.program);

@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use clap::Args;
 use dcgi::Handler;
+use dcgi::site::RouteKind;
 use futures_util::{StreamExt, TryStreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
@@ -44,7 +45,9 @@ type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut config = options.file.load()?;
     for route in &mut config.routes {
-        route.debug_errors = true;
+        if let RouteKind::Program(program) = &mut route.kind {
+            program.debug_errors = true;
+        }
     }
     let method = match (options.method, &options.data) {
         (Some(method), _) => method,
@@ -84,7 +87,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     result
 }
 
-async fn print(response: http::Response<dcgi::handler::Body>, include: bool) -> anyhow::Result<()> {
+async fn print(response: http::Response<dcgi::site::Body>, include: bool) -> anyhow::Result<()> {
     let mut out = tokio::io::stdout();
     let (head, mut body) = response.into_parts();
     if include {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use dcgi::config::{Config, EngineChoice, Listen, ServerLimits};
 use dcgi::engine::{Network, Program};
-use dcgi::route::{Output, RequestBody, Route};
+use dcgi::gateway::{Output, ProgramRoute, RequestBody};
+use dcgi::site::Route;
 
 use super::serve::{self, Grace};
 
@@ -45,7 +46,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         "host" => Network::Host,
         _ => Network::Named(options.network),
     };
-    let mut route = Route::new("/", program);
+    let mut route = ProgramRoute::from(program);
     // Whoever starts a single image by hand wants to see what is wrong with it.
     route.debug_errors = true;
     if options.raw {
@@ -57,7 +58,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         engine: EngineChoice::Auto,
         trusted_proxies: Vec::new(),
         server: ServerLimits::default(),
-        routes: vec![route],
+        routes: vec![Route::new("/", route)],
     };
     serve::serve(config, options.grace).await
 }

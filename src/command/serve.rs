@@ -9,8 +9,9 @@ use clap::Args;
 use dcgi::Handler;
 use dcgi::config::Config;
 use dcgi::engine::Engine;
-use dcgi::route::Route;
+use dcgi::gateway::ProgramRoute;
 use dcgi::server::Server;
+use dcgi::site::Route;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
@@ -98,7 +99,8 @@ fn allow_many_files() {
 /// need not wait for that. What fails here is not the end: the image may come, and each request tries again.
 async fn prepare(engine: Arc<dyn Engine>, routes: Vec<Route>) {
     for route in routes {
-        if let Err(error) = engine.prepare(&route.program, &route.name()).await {
+        let Some(ProgramRoute { program, .. }) = route.program() else { continue };
+        if let Err(error) = engine.prepare(program, &route.name()).await {
             let error = super::describe(&error.into());
             tracing::error!(route = &*route.name(), "the route cannot be served now: {error}");
         }

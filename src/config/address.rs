@@ -36,7 +36,7 @@ pub(super) fn host(value: &DeValue<'_>) -> Reading<String> {
     Ok(host)
 }
 
-/// A path prefix in the form of [`Route::path`](crate::route::Route::path).
+/// A path prefix in the form of [`Route::path`](crate::site::Route::path).
 pub(super) fn path(value: &DeValue<'_>) -> Reading<String> {
     let text = text(value, "a path such as \"/hello\"")?;
     let path = text.trim_end_matches('/');

@@ -3,7 +3,7 @@
 //! [`Config::load`] reads a file whole or refuses it: an unknown key is an error, never ignored, for a limit
 //! misspelt is a limit that is not there. All problems of a file are found in one go and told with their lines.
 //! The values left out are the safe ones of [`Program::new`](crate::engine::Program::new) and
-//! [`Limits::default`](crate::route::Limits).
+//! [`Limits::default`](crate::gateway::Limits).
 //!
 //! ```
 //! use dcgi::config::Config;
@@ -34,7 +34,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
-use crate::route::Route;
+use crate::site::Route;
 
 mod address;
 mod capability;

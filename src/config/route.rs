@@ -8,7 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::engine::{Isolation, Network, Program, PullPolicy, Warm};
-use crate::route::{Output, RequestBody, Route};
+use crate::gateway::{Output, ProgramRoute, RequestBody};
+use crate::site::Route;
 
 use super::address;
 use super::capability::capability;
@@ -31,7 +32,9 @@ pub(super) struct Context<'s> {
 /// A route in the making: `[defaults]` makes one, and each `[[route]]` goes on from a copy of it.
 #[derive(Clone)]
 struct Draft {
-    route: Route,
+    host: Option<String>,
+    path: String,
+    route: ProgramRoute,
     raw: bool,
     content_type: Option<String>,
     pass_env: Vec<String>,
@@ -108,8 +111,16 @@ fn name(table: &DeTable<'_>, number: usize) -> String {
 
 impl Draft {
     fn new() -> Self {
-        let route = Route::new("", Program::new(""));
-        Self { route, raw: false, content_type: None, pass_env: Vec::new(), shared: false, replicas: 1 }
+        Self {
+            host: None,
+            path: String::new(),
+            route: Program::new("").into(),
+            raw: false,
+            content_type: None,
+            pass_env: Vec::new(),
+            shared: false,
+            replicas: 1,
+        }
     }
 
     /// Reads the keys that only a route has; gives its host and path, where both are in order.
@@ -122,8 +133,8 @@ impl Draft {
             (!text.is_empty() && !text.contains(char::is_whitespace)).then(|| text.to_owned())
         });
         let path = section.get("path", address::path);
-        self.route.path = path.clone().unwrap_or_default();
-        self.route.host = section.get("host", address::host);
+        self.path = path.clone().unwrap_or_default();
+        self.host = section.get("host", address::host);
         section.set(&mut self.route.program.image, "image", image);
         section.set_list(&mut self.route.program.entrypoint, "entrypoint", any_string);
         section.set_list(&mut self.route.program.command, "command", any_string);
@@ -132,13 +143,13 @@ impl Draft {
         for key in required.iter().filter(|key| !section.has(key)) {
             section.lacks(key, header.clone());
         }
-        let host_in_order = self.route.host.is_some() || !section.has("host");
-        path.filter(|_| host_in_order).map(|path| (self.route.host.clone(), path))
+        let host_in_order = self.host.is_some() || !section.has("host");
+        path.filter(|_| host_in_order).map(|path| (self.host.clone(), path))
     }
 
     /// Reads the keys that `[defaults]` and routes share.
     fn read(&mut self, section: &mut Section<'_>, base: &Path) {
-        let Self { route, raw, content_type, pass_env, shared, replicas } = self;
+        let Self { route, raw, content_type, pass_env, shared, replicas, .. } = self;
         let absolute = || string("an absolute path in the container", absolute_path);
         let any_bytes = || or_none(size(0, MOST_BYTES));
 
@@ -202,7 +213,7 @@ impl Draft {
     /// The route, once what its keys say together makes sense.
     fn into_route(self, section: &Section<'_>, context: &Context<'_>) -> Route {
         self.check_mounts(section);
-        let Self { mut route, raw, content_type, pass_env, shared, replicas } = self;
+        let Self { host, path, mut route, raw, content_type, pass_env, shared, replicas } = self;
         if raw {
             if section.has("request_body") && route.request_body == RequestBody::Spool {
                 section.complain("request_body", "a route with `output = \"raw\"` always streams");
@@ -230,7 +241,7 @@ impl Draft {
                 route.program.env.entry(name).or_insert(value);
             }
         }
-        route
+        Route { host, ..Route::new(path, route) }
     }
 
     /// Notes where a mount hides another, if this section mounts anything.

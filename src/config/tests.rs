@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::engine::{Isolation, Network, PullPolicy, Volume, Warm};
-use crate::route::{Output, RequestBody};
+use crate::gateway::{Limits, Output, ProgramRoute, RequestBody};
+use crate::site::RouteKind;
 
 const ROUTE: &str = "[[route]]\npath = '/x'\nimage = 'i'\n";
 
@@ -18,12 +19,18 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 }
 
 /// The one route of a file.
-fn route(text: &str) -> Route {
+fn whole_route(text: &str) -> Route {
     parse(text).unwrap().routes.remove(0)
 }
 
+/// The same, which is a program's.
+fn route(text: &str) -> ProgramRoute {
+    let RouteKind::Program(route) = whole_route(text).kind;
+    route
+}
+
 /// A route with some lines more.
-fn route_with(lines: &str) -> Route {
+fn route_with(lines: &str) -> ProgramRoute {
     route(&format!("{ROUTE}{lines}"))
 }
 
@@ -52,7 +59,7 @@ fn error_above(line: &str) -> String {
 
 #[test]
 fn a_route_of_path_and_image_has_the_safe_defaults() {
-    assert_eq!(route(ROUTE), Route::new("/x", crate::engine::Program::new("i")));
+    assert_eq!(whole_route(ROUTE), Route::new("/x", crate::engine::Program::new("i")));
 }
 
 #[test]
@@ -303,8 +310,7 @@ fn routes_whose_paths_are_wrong_are_not_taken_for_one() {
 
 #[test]
 fn every_key_of_a_route_reaches_it() {
-    let route = route_with(
-        "host = 'Example.org'
+    let lines = "host = 'Example.org'
          entrypoint = ['/bin/e']
          command = ['--loud', '']
          working_dir = '/app'
@@ -333,10 +339,8 @@ fn every_key_of_a_route_reaches_it() {
          tmpfs = ['/run:size=1m']
          volumes = ['./d:/d:ro', 'v:/v']
          cap_add = ['cap_chown']
-         env = { A = 'b' }",
-    );
-    let mut expected = Route::new("/x", crate::engine::Program::new("i"));
-    expected.host = Some("example.org".to_owned());
+         env = { A = 'b' }";
+    let mut expected = ProgramRoute::from(crate::engine::Program::new("i"));
     expected.script_filename = Some("/app/index.php".to_owned());
     expected.document_root = Some("/app".to_owned());
     expected.pass_authorization = true;
@@ -344,7 +348,7 @@ fn every_key_of_a_route_reaches_it() {
     expected.indexed_query = true;
     expected.request_body = RequestBody::Stream;
     expected.debug_errors = true;
-    expected.limits = crate::route::Limits {
+    expected.limits = Limits {
         timeout: None,
         idle_timeout: Some(Duration::from_secs(1)),
         max_concurrency: 1,
@@ -372,7 +376,8 @@ fn every_key_of_a_route_reaches_it() {
     ];
     program.cap_add = vec!["CHOWN".to_owned()];
     program.env = [("A".to_owned(), "b".to_owned())].into();
-    assert_eq!(route, expected);
+    let expected = Route { host: Some("example.org".to_owned()), ..Route::new("/x", expected) };
+    assert_eq!(whole_route(&format!("{ROUTE}{lines}")), expected);
 }
 
 #[test]
@@ -490,8 +495,8 @@ fn a_default_content_type_is_for_the_raw_routes() {
     let text =
         format!("[defaults]\ncontent_type = 'a/b'\n{ROUTE}{}output = 'raw'\n", ROUTE.replace("/x", "/y"));
     let routes = parse(&text).unwrap().routes;
-    assert_eq!(routes[0].output, Output::Cgi);
-    assert_eq!(routes[1].output, Output::Raw { content_type: Some("a/b".to_owned()) });
+    assert_eq!(routes[0].program().unwrap().output, Output::Cgi);
+    assert_eq!(routes[1].program().unwrap().output, Output::Raw { content_type: Some("a/b".to_owned()) });
 }
 
 // === defaults ===

@@ -145,7 +145,7 @@ async fn respond(
     info: ConnectionInfo,
     client: Option<ClientConnection>,
     shared: &Shared,
-) -> Result<http::Response<crate::handler::Body>, std::convert::Infallible> {
+) -> Result<http::Response<crate::site::Body>, std::convert::Infallible> {
     let extensions = request.extensions_mut();
     extensions.insert(info);
     if let Some(client) = client {

@@ -16,7 +16,8 @@ use std::process::ExitCode;
 use clap::Args;
 use dcgi::config::{Config, EngineChoice, Listen, ServerLimits};
 use dcgi::engine::{Program, PullPolicy};
-use dcgi::route::Route;
+use dcgi::gateway::ProgramRoute;
+use dcgi::site::Route;
 
 use super::serve::{self, Grace, Site};
 use image::Image;
@@ -59,7 +60,5 @@ fn route(page: Page, image: &str, engine: &str) -> Route {
     program.env.insert(ENGINE.to_owned(), engine.to_owned());
     // It is made here, and in no registry.
     program.pull = PullPolicy::Never;
-    let mut route = Route::new(page.path(), program);
-    route.debug_errors = true;
-    route
+    Route::new(page.path(), ProgramRoute { debug_errors: true, ..program.into() })
 }

@@ -13,11 +13,11 @@ pub struct Router<T> {
 
 /// A target, and what the prefix left of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Match<'a, T> {
+pub struct Match<'r, 'p, T> {
     /// What stands under the matched prefix.
-    pub target: &'a T,
+    pub target: &'r T,
     /// What follows the prefix: empty, or `/` and more. `PATH_INFO`.
-    pub path_info: &'a [u8],
+    pub path_info: &'p [u8],
 }
 
 /// Prefixes and their targets, the longest first.
@@ -32,8 +32,8 @@ struct Prefixes<T>(Vec<(String, T)>);
 impl<T> Router<T> {
     /// A router over `(host, prefix, target)`.
     ///
-    /// Host and prefix are in the form of [`Route::host`](crate::route::Route::host) and
-    /// [`Route::path`](crate::route::Route::path): a host is in lower case and has no port, and none stands for any
+    /// Host and prefix are in the form of [`Route::host`](super::Route::host) and
+    /// [`Route::path`](super::Route::path): a host is in lower case and has no port, and none stands for any
     /// host; a prefix is `""` or begins with a slash and ends without one. Of two equal entries the first wins.
     pub fn new(entries: impl IntoIterator<Item = (Option<String>, String, T)>) -> Self {
         let mut router = Self { hosts: HashMap::new(), any: Prefixes(Vec::new()) };
@@ -54,7 +54,7 @@ impl<T> Router<T> {
     ///
     /// Any target of the request's own host goes before those for all hosts, however long their prefixes are.
     /// `host` is in lower case and has no port; `path` is decoded and has no dot segments.
-    pub fn find<'a>(&'a self, host: &str, path: &'a [u8]) -> Option<Match<'a, T>> {
+    pub fn find<'r, 'p>(&'r self, host: &str, path: &'p [u8]) -> Option<Match<'r, 'p, T>> {
         self.hosts.get(host).and_then(|own| own.find(path)).or_else(|| self.any.find(path))
     }
 }
@@ -62,7 +62,7 @@ impl<T> Router<T> {
 // === impl Prefixes ===
 
 impl<T> Prefixes<T> {
-    fn find<'a>(&'a self, path: &'a [u8]) -> Option<Match<'a, T>> {
+    fn find<'r, 'p>(&'r self, path: &'p [u8]) -> Option<Match<'r, 'p, T>> {
         self.0.iter().find_map(|(prefix, target)| {
             let path_info = path.strip_prefix(prefix.as_bytes())?;
             matches!(path_info.first(), None | Some(b'/')).then_some(Match { target, path_info })

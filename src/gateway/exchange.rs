@@ -12,14 +12,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Answering, Failed, Reply};
+use super::ProgramRoute;
+use super::answer::{Answering, Failed, Given};
 use super::clock::{Activity, Deadline};
 use super::complaints::Complaints;
 use super::failure::Failure;
 use super::input::Input;
 use crate::connection::ClientConnection;
 use crate::engine::{Engine, Invocation, Process};
-use crate::route::Route;
 
 /// How long a client may go on sending a body that nobody needs, once its answer is complete.
 const LINGER: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// All that an exchange needs.
 pub(super) struct Exchange {
     pub(super) engine: Arc<dyn Engine>,
-    pub(super) route: Arc<Route>,
+    pub(super) route: Arc<ProgramRoute>,
     pub(super) invocation: Invocation,
     pub(super) input: Input,
     /// Whether the client asked for the head alone.
@@ -45,7 +45,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Runs the program from its start to its removal. The reply goes through `reply` as soon as there is one.
-    pub(super) async fn run(self, reply: oneshot::Sender<Result<Reply, Failed>>) {
+    pub(super) async fn run(self, reply: oneshot::Sender<Result<Given, Failed>>) {
         let detached = AtomicBool::new(false);
         let mut answering =
             Answering::new(&self.route, self.head_only, reply, self.abandoned.clone(), &detached);

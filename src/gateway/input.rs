@@ -22,7 +22,7 @@ const SPOOL_MEMORY: usize = 64 << 10;
 const SPOOL_CHUNK: usize = 64 << 10;
 
 /// A request body.
-pub(super) enum Input {
+pub(crate) enum Input {
     /// There is none.
     None,
     /// It comes from the client as it is read, `length` bytes where that is known.
@@ -35,7 +35,7 @@ pub(super) enum Input {
 
 impl Input {
     /// A request's body, of this length where its headers say one.
-    pub(super) fn new<B>(body: B, declared: Option<u64>) -> Self
+    pub(crate) fn new<B>(body: B, declared: Option<u64>) -> Self
     where
         B: http_body::Body + Send + 'static,
         B::Error: Into<BoxError>,

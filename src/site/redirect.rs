@@ -2,7 +2,7 @@
 
 use http::{Method, Uri, request};
 
-use super::failure::Failure;
+use crate::gateway::Failure;
 
 /// Turns a request into the GET that a local redirect asks for (RFC 3875 §6.2.2): the same client, another path,
 /// no body and nothing that describes one.

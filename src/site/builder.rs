@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use tokio_util::task::TaskTracker;
+use tower::Layer;
 
-use super::admission::Gate;
-use super::{Handler, Inner, Target};
+use super::access_log::AccessLogLayer;
+use super::client::ClientLayer;
+use super::dispatch::{Dispatch, Endpoint, Routes, Target};
+use super::request_id::RequestIdLayer;
+use super::route::{Route, RouteKind};
+use super::router::Router;
+use super::{Handler, Site};
 use crate::engine::Engine;
-use crate::route::Route;
-use crate::router::Router;
+use crate::gateway::Gateway;
 
 /// Makes a [`Handler`].
 #[derive(Debug)]
@@ -52,18 +57,29 @@ impl HandlerBuilder {
 
     /// The handler.
     pub fn build(self) -> Handler {
+        let Self { engine, routes, trusted_proxies, mount } = self;
+        let mount: Arc<str> = mount.into();
+        let exchanges = TaskTracker::new();
         let target = |route: Route| {
-            let (host, path, name) = (route.host.clone(), route.path.clone(), route.name());
-            let gate = Gate::new(&route.limits);
-            (host, path, Target { route: Arc::new(route), name, gate })
+            let name = route.name();
+            let endpoint = match route.kind {
+                RouteKind::Program(program) => Endpoint::Program(Gateway::new(
+                    engine.clone(),
+                    program,
+                    name.clone(),
+                    &route.path,
+                    mount.clone(),
+                    exchanges.clone(),
+                )),
+            };
+            (route.host, route.path, Target { name, endpoint })
         };
-        let inner = Inner {
-            engine: self.engine,
-            router: Router::new(self.routes.into_iter().map(target)),
-            trusted_proxies: self.trusted_proxies,
-            mount: self.mount,
-            exchanges: TaskTracker::new(),
-        };
-        Handler { inner: Arc::new(inner) }
+        let router = Router::new(routes.into_iter().map(target));
+        let routes = Arc::new(Routes { router, mount: mount.clone() });
+        let trusted_proxies: Arc<[IpNet]> = trusted_proxies.into();
+        let clients = ClientLayer { trusted_proxies: trusted_proxies.clone() };
+        let stack = clients.layer(Dispatch(routes.clone()));
+        let stack = RequestIdLayer.layer(AccessLogLayer.layer(stack));
+        Handler { stack, site: Arc::new(Site { engine, routes, trusted_proxies, exchanges }) }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::route::Limits;
+use super::Limits;
 
 /// The places of one route.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Place(#[expect(dead_code, reason = "held for its drop")] Owned
 
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     QueueFull,
     WaitedTooLong,
 }

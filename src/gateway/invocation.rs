@@ -7,10 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use http::request;
 
-use super::client::Client;
+use super::{Client, ProgramRoute};
 use crate::cgi::{AuthenticatedUser, Context, HeaderPolicy, indexed_query, meta_variables};
 use crate::engine::{ImageConfig, Invocation, Lease};
-use crate::route::Route;
 
 /// How long after its request's deadline a container belongs to nobody, whoever made it.
 const GRACE: Duration = Duration::from_secs(60);
@@ -18,28 +17,27 @@ const GRACE: Duration = Duration::from_secs(60);
 /// What a request has that matters to a program.
 pub(crate) struct Request<'a> {
     pub(crate) id: &'a Arc<str>,
-    pub(super) client: &'a Client,
+    pub(crate) client: &'a Client,
     pub(crate) head: &'a request::Parts,
     pub(crate) path_info: &'a [u8],
-    /// What a router above has stripped from the path.
-    pub(crate) mount: &'a str,
     pub(crate) content_length: Option<u64>,
     pub(crate) has_body: bool,
 }
 
 /// The use of a route's program that answers a request.
 pub(super) fn invocation(
-    route: &Route,
+    route: &ProgramRoute,
     name: &Arc<str>,
+    script_name: &str,
+    mount: &str,
     image: &ImageConfig,
     request: &Request<'_>,
 ) -> Invocation {
     let command_line = image.command_line(&route.program);
     let program = command_line.first().map(String::as_str);
     let head = request.head;
-    let script_name = format!("{}{}", request.mount, route.path);
     let context = Context {
-        script_name: &script_name,
+        script_name,
         path_info: request.path_info,
         script_filename: route.script_filename.as_deref().or(program),
         document_root: route.document_root.as_deref(),
@@ -56,7 +54,7 @@ pub(super) fn invocation(
     let variables = meta_variables(head, &context);
     let env = variables.into_iter().map(|(name, value)| match name.as_str() {
         // The client's own, with what a router above has stripped.
-        "REQUEST_URI" => (name, prefixed(request.mount, &value)),
+        "REQUEST_URI" => (name, prefixed(mount, &value)),
         _ => (name, OsString::from_vec(value)),
     });
     Invocation {
@@ -81,7 +79,7 @@ fn prefixed(mount: &str, value: &[u8]) -> OsString {
 
 /// The route's, else the image's, else the folder that holds the program (RFC 3875 §7.2): scripts load what
 /// lies beside them. `None`: the image's.
-fn working_dir(route: &Route, image: &ImageConfig, program: Option<&str>) -> Option<String> {
+fn working_dir(route: &ProgramRoute, image: &ImageConfig, program: Option<&str>) -> Option<String> {
     if let Some(own) = &route.program.working_dir {
         return Some(own.clone());
     }
@@ -99,14 +97,14 @@ mod tests {
     use super::*;
     use crate::engine::Program;
 
-    fn folder(route: &Route, image_dir: &str, program: &str) -> Option<String> {
+    fn folder(route: &ProgramRoute, image_dir: &str, program: &str) -> Option<String> {
         let image = ImageConfig { working_dir: image_dir.to_owned(), ..Default::default() };
         working_dir(route, &image, Some(program))
     }
 
     #[test]
     fn the_working_directory_is_the_routes_then_the_images_then_the_programs() {
-        let route = Route::new("/", Program::new("x"));
+        let route = ProgramRoute::from(Program::new("x"));
         let mut with_own = route.clone();
         with_own.program.working_dir = Some("/own".into());
         assert_eq!(folder(&with_own, "/image", "/app/run").as_deref(), Some("/own"));
@@ -117,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_program_found_by_the_path_has_no_folder_that_is_known() {
-        let route = Route::new("/", Program::new("x"));
+        let route = ProgramRoute::from(Program::new("x"));
         assert_eq!(folder(&route, "", "perl"), None);
         assert_eq!(folder(&route, "", "bin/run"), None);
     }

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 /// When a request must be over.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(Option<Instant>);
+pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    pub(super) const NEVER: Self = Self(None);
+    pub(crate) const NEVER: Self = Self(None);
 
     /// The earlier one of this and so long from now; `None` is never.
     #[must_use]

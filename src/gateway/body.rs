@@ -9,9 +9,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
-use super::access_log::Record;
-
-/// The body of a [`Handler`](super::Handler)'s response.
+/// What a program answers, or a page that is at hand.
 ///
 /// It streams what the program prints as it comes. Where the program cannot finish its answer, reading
 /// yields an error, and a server must then abort the connection: a cut answer must not look whole. Dropping a
@@ -19,8 +17,6 @@ use super::access_log::Record;
 #[derive(Debug, Default)]
 pub struct Body {
     content: Content,
-    /// Written when the body is dropped, with what became of it.
-    record: Option<Box<Record>>,
 }
 
 #[derive(Debug, Default)]
@@ -68,8 +64,8 @@ impl std::error::Error for AnswerCut {}
 
 impl Body {
     /// A body that is at hand.
-    pub(super) fn full(bytes: impl Into<Bytes>) -> Self {
-        Self { content: Content::Full(bytes.into()), record: None }
+    pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
+        Self { content: Content::Full(bytes.into()) }
     }
 
     /// A body that a program prints.
@@ -80,21 +76,16 @@ impl Body {
         abandoned: DropGuard,
     ) -> Self {
         let output = Output { first, chunks, remaining: length, is_cut: false, _abandoned: abandoned };
-        Self { content: Content::Program(output), record: None }
+        Self { content: Content::Program(output) }
     }
 
     /// What is left for a client that asked for the head alone: a page at hand is not sent. A program's answer has
     /// no content then, in the first place.
-    pub(super) fn without_content(self) -> Self {
+    pub(crate) fn without_content(self) -> Self {
         match self.content {
-            Content::Full(_) => Self { content: Content::Empty, record: self.record },
+            Content::Full(_) => Self { content: Content::Empty },
             _ => self,
         }
-    }
-
-    /// Has the body write a line to the access log when it is dropped.
-    pub(super) fn set_record(&mut self, record: Record) {
-        self.record = Some(Box::new(record));
     }
 }
 
@@ -145,16 +136,10 @@ impl http_body::Body for Body {
                 }
                 None => {
                     this.content = Content::Empty;
-                    if let Some(record) = &mut this.record {
-                        record.cut = true;
-                    }
                     return Poll::Ready(Some(Err(AnswerCut(()))));
                 }
             },
         };
-        if let Some(record) = &mut this.record {
-            record.bytes += bytes.len() as u64;
-        }
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 

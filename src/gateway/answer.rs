@@ -7,18 +7,19 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, request};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Body, Chunk};
 use super::clock::Activity;
 use super::failure::Failure;
+use super::{Output, ProgramRoute};
 use crate::cgi::{Answer, ChunkedDecoder, Head, HeaderBlock, LocalRedirect};
 use crate::engine::{EngineError, ExitStatus};
-use crate::route::{Output, Route};
 
 /// How much output is read at once: most answers are short. Where there is always more, it grows.
 const CHUNK: usize = 4 << 10;
@@ -35,18 +36,31 @@ const CHUNKS: usize = 1;
 type Stdout = Pin<Box<dyn AsyncRead + Send>>;
 type Exit = BoxFuture<'static, Result<ExitStatus, EngineError>>;
 
+/// What a program has answered.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Response(Response<Body>),
+    /// The request is to go on to another path, with its head. The next program may want the place that this one has
+    /// until its exchange is over.
+    LocalRedirect {
+        redirect: LocalRedirect,
+        head: request::Parts,
+        exchange: JoinHandle<()>,
+    },
+}
+
 /// What an exchange tells its caller.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(super) enum Given {
     Response(Response<Body>),
     LocalRedirect(LocalRedirect),
 }
 
 /// A failure before there was anything for the client, with the program's last complaints.
 #[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) failure: Failure,
-    pub(super) complaints: Vec<String>,
+pub(crate) struct Failed {
+    pub(crate) failure: Failure,
+    pub(crate) complaints: Vec<String>,
 }
 
 impl From<Failure> for Failed {
@@ -57,10 +71,10 @@ impl From<Failure> for Failed {
 
 /// Gives a program's output to the client.
 pub(super) struct Answering<'a> {
-    route: &'a Route,
+    route: &'a ProgramRoute,
     head_only: bool,
     /// Present until there was a reply.
-    reply: Option<oneshot::Sender<Result<Reply, Failed>>>,
+    reply: Option<oneshot::Sender<Result<Given, Failed>>>,
     /// The beginning of an answer that has not been given yet.
     held: Option<Held>,
     /// Present once there was one whose body the client wants.
@@ -85,9 +99,9 @@ struct Held {
 
 impl<'a> Answering<'a> {
     pub(super) fn new(
-        route: &'a Route,
+        route: &'a ProgramRoute,
         head_only: bool,
-        reply: oneshot::Sender<Result<Reply, Failed>>,
+        reply: oneshot::Sender<Result<Given, Failed>>,
         abandoned: CancellationToken,
         detached: &'a AtomicBool,
     ) -> Self {
@@ -146,7 +160,7 @@ impl<'a> Answering<'a> {
                 // RFC 3875 §6.2.2: such an answer has no body. The program still runs to its end.
                 while source.read().await?.is_some() {}
                 finished(source.ended().await?)?;
-                self.send_reply(Reply::LocalRedirect(redirect));
+                self.send_reply(Given::LocalRedirect(redirect));
                 Ok(())
             }
         }
@@ -275,15 +289,15 @@ impl<'a> Answering<'a> {
         let (sender, receiver) = mpsc::channel(CHUNKS);
         self.chunks = Some(sender);
         *response.body_mut() = Body::program(first, receiver, length, self.abandoned.clone().drop_guard());
-        self.send_reply(Reply::Response(response));
+        self.send_reply(Given::Response(response));
     }
 
     fn send_without_body(&mut self, response: Response<Body>) {
         self.detached.store(true, Ordering::Relaxed);
-        self.send_reply(Reply::Response(response));
+        self.send_reply(Given::Response(response));
     }
 
-    fn send_reply(&mut self, reply: Reply) {
+    fn send_reply(&mut self, reply: Given) {
         if let Some(sender) = self.reply.take() {
             // Where nobody waits any more, `abandoned` says so too.
             _ = sender.send(Ok(reply));
@@ -443,11 +457,11 @@ mod tests {
         printed: &'static [u8],
         then: impl Future<Output = ()> + Send + 'static,
         exit: ExitStatus,
-    ) -> Result<Reply, Failed> {
+    ) -> Result<Given, Failed> {
         let (mut program, stdout) = tokio::io::duplex(1024);
         let (sender, reply) = oneshot::channel();
         tokio::spawn(async move {
-            let route = Route::new("/", Program::new("image"));
+            let route = ProgramRoute::from(Program::new("image"));
             let detached = AtomicBool::new(false);
             let mut answering = Answering::new(&route, false, sender, CancellationToken::new(), &detached);
             let exit = Box::pin(async move { Ok(exit) });
@@ -462,9 +476,9 @@ mod tests {
         reply.await.unwrap()
     }
 
-    fn response(reply: Result<Reply, Failed>) -> Response<Body> {
+    fn response(reply: Result<Given, Failed>) -> Response<Body> {
         match reply {
-            Ok(Reply::Response(response)) => response,
+            Ok(Given::Response(response)) => response,
             other => panic!("{other:?}"),
         }
     }

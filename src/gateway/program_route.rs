@@ -1,18 +1,12 @@
-//! A route: a host and a path prefix, and all that is configured for it.
+//! What is configured for a program that answers requests.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Program;
 
-/// What answers the requests below one path prefix.
+/// A program, and how it answers requests.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Route {
-    /// The host this route is for, in lower case and without a port. Absent: any.
-    pub host: Option<String>,
-    /// The path prefix, which becomes `SCRIPT_NAME`: `""` for the root, else `/` and segments, and no slash at
-    /// the end.
-    pub path: String,
+pub struct ProgramRoute {
     /// What runs.
     pub program: Program,
     /// How the program's output is read.
@@ -35,14 +29,10 @@ pub struct Route {
     pub debug_errors: bool,
 }
 
-impl Route {
-    /// A route for any host, with the safe defaults.
-    pub fn new(path: impl Into<String>, program: Program) -> Self {
-        let mut path = path.into();
-        path.truncate(path.trim_end_matches('/').len());
+/// With the safe defaults.
+impl From<Program> for ProgramRoute {
+    fn from(program: Program) -> Self {
         Self {
-            host: None,
-            path,
             program,
             output: Output::Cgi,
             request_body: RequestBody::Spool,
@@ -55,14 +45,7 @@ impl Route {
             debug_errors: false,
         }
     }
-
-    /// The route's name in logs and labels: its host, where it has one, and its path.
-    pub fn name(&self) -> Arc<str> {
-        let path = if self.path.is_empty() { "/" } else { &self.path };
-        format!("{}{path}", self.host.as_deref().unwrap_or_default()).into()
-    }
 }
-
 /// How a program's output is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Output {

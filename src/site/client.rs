@@ -1,28 +1,83 @@
 //! Who asks, and for which host: from the connection, and from what trusted proxies say of it.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::header::HOST;
-use http::{HeaderMap, Version, request};
+use http::{HeaderMap, Request, Response, Version, request};
 use ipnet::IpNet;
+use tower::{Layer, Service};
 
-use super::failure::Failure;
+use super::refusal;
 use crate::cgi::split_host;
 use crate::connection::ConnectionInfo;
+use crate::gateway::{Body, Client, Failure, Input};
 
-/// The client's side of a request, as the program is to see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Client {
-    /// The client, or the nearest proxy that is not trusted.
-    pub(super) remote: Option<SocketAddr>,
-    /// Where the connection came in.
-    pub(super) server_addr: Option<IpAddr>,
-    /// The host that was asked for, in lower case, IPv6 in brackets.
-    pub(super) host: String,
-    /// The port that was asked for.
-    pub(super) port: u16,
-    /// Whether the client's own connection is encrypted.
-    pub(super) https: bool,
+/// A layer that finds out who asks, for all that comes behind it.
+#[derive(Clone, Debug)]
+pub(super) struct ClientLayer {
+    /// Whose `Forwarded` and `X-Forwarded-*` headers are believed.
+    pub(super) trusted_proxies: Arc<[IpNet]>,
+}
+
+/// See [`ClientLayer`].
+#[derive(Clone, Debug)]
+pub(super) struct IdentifyClient<S> {
+    inner: S,
+    trusted_proxies: Arc<[IpNet]>,
+}
+
+/// The client's address, as a response's extension: for the layers in front.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote(pub(super) IpAddr);
+
+impl<S> Layer<S> for ClientLayer {
+    type Service = IdentifyClient<S>;
+
+    fn layer(&self, inner: S) -> IdentifyClient<S> {
+        IdentifyClient { inner, trusted_proxies: self.trusted_proxies.clone() }
+    }
+}
+
+impl<S> Service<Request<Input>> for IdentifyClient<S>
+where
+    S: Service<Request<Input>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Input>) -> Self::Future {
+        let (mut head, input) = request.into_parts();
+        match Client::of(&head, &self.trusted_proxies) {
+            Ok(client) => {
+                let remote = client.remote.map(|remote| Remote(remote.ip().to_canonical()));
+                head.extensions.insert(Arc::new(client));
+                let answered = self.inner.call(Request::from_parts(head, input));
+                async move {
+                    let mut response = answered.await?;
+                    if let Some(remote) = remote {
+                        response.extensions_mut().insert(remote);
+                    }
+                    Ok(response)
+                }
+                .boxed()
+            }
+            Err(failure) => {
+                let page = refusal(&head, &failure.into(), false);
+                async move { Ok(page) }.boxed()
+            }
+        }
+    }
 }
 
 /// What proxies tell of the client's connection.

@@ -16,7 +16,7 @@ const ENGINE_RETRY_AFTER: u64 = 5;
 
 /// Why a request has no answer, or only part of one.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     #[error("malformed request: {0}")]
     MalformedPath(#[from] PathError),
     #[error("malformed request: {0}")]
@@ -73,7 +73,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// The status that the client gets, where it can still get one.
-    pub(super) fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::MalformedPath(_) | Self::MalformedHost(_) | Self::Malformed(_) | Self::ClientGone => {
                 StatusCode::BAD_REQUEST
@@ -110,7 +110,7 @@ impl Failure {
     }
 
     /// Logs it: at error where the operator must act, at warn where a program's author must, else at info.
-    pub(super) fn log(&self, consequence: &str) {
+    pub(crate) fn log(&self, consequence: &str) {
         let reason = Reason(self);
         match self {
             Self::Engine(error) if error.kind() != EngineErrorKind::Unreachable => {
@@ -129,7 +129,7 @@ impl Failure {
 
     /// The page that the client gets: the status and the request's id, and with `details` the reason and the
     /// program's last complaints.
-    pub(super) fn page(&self, request_id: &str, details: Option<&[String]>) -> Response<Body> {
+    pub(crate) fn page(&self, request_id: &str, details: Option<&[String]>) -> Response<Body> {
         let status = self.status();
         let mut page = format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{status}</title></head>\n\

@@ -1,0 +1,142 @@
+//! The innermost of a site: finds a request's route, and again after each local redirect.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::SET_COOKIE;
+use http::{Method, Request, Response, request};
+use tower::{Service, ServiceExt};
+
+use super::redirect::redirected;
+use super::request_id::RequestId;
+use super::router::Router;
+use super::{page, refusal};
+use crate::cgi::NormalPath;
+use crate::gateway::{
+    self, Asked, Body, Client, Deadline, Failure, Gateway, Input, MAX_LOCAL_REDIRECTS, Reply,
+};
+
+/// Answers a request of a client that is known.
+#[derive(Clone)]
+pub(super) struct Dispatch(pub(super) Arc<Routes>);
+
+/// All routes.
+pub(super) struct Routes {
+    pub(super) router: Router<Target>,
+    /// What a router above has stripped from the path: a prefix of every `SCRIPT_NAME`.
+    pub(super) mount: Arc<str>,
+}
+
+/// A route, as it answers.
+pub(super) struct Target {
+    pub(super) name: Arc<str>,
+    pub(super) endpoint: Endpoint,
+}
+
+/// What answers, one of these for each [`RouteKind`](super::RouteKind).
+#[derive(Debug)]
+pub(super) enum Endpoint {
+    Program(Gateway),
+}
+
+/// The route that answered, as a response's extension: for the layers in front.
+#[derive(Clone, Debug)]
+pub(super) struct RouteName(pub(super) Arc<str>);
+
+impl Service<Request<Input>> for Dispatch {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    /// Always ready: a route that has no place answers 503.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Input>) -> Self::Future {
+        let routes = self.0.clone();
+        async move { Ok(routes.respond(request).await) }.boxed()
+    }
+}
+
+impl Routes {
+    /// A response, whatever happens.
+    async fn respond(&self, request: Request<Input>) -> Response<Body> {
+        let (head, input) = request.into_parts();
+        // Servers of HTTP/2 send what there is.
+        let head_only = head.method == Method::HEAD;
+        let mut route = None;
+        let mut response = self.answer(head, input, &mut route).await;
+        if head_only {
+            response = response.map(Body::without_content);
+        }
+        if let Some(route) = route {
+            response.extensions_mut().insert(RouteName(route));
+        }
+        response
+    }
+
+    /// Finds the route and lets it answer; and again, as often as programs send the request on.
+    async fn answer(
+        &self,
+        mut head: request::Parts,
+        mut input: Input,
+        route: &mut Option<Arc<str>>,
+    ) -> Response<Body> {
+        let head_only = head.method == Method::HEAD;
+        let id = head.extensions.get::<RequestId>().map(|RequestId(id)| id.clone()).unwrap_or_default();
+        let client = head.extensions.get::<Arc<Client>>().cloned();
+        let Some(client) = client else {
+            return refusal(&head, &Failure::Malformed("nobody knows who asks").into(), false);
+        };
+        if let Err(failure) = gateway::declared_length(&head) {
+            return refusal(&head, &failure.into(), false);
+        }
+        let mut deadline = Deadline::NEVER;
+        let mut cookies = Vec::new();
+        for _ in 0..=MAX_LOCAL_REDIRECTS {
+            let (target, path_info) = match self.find(&client.host, &head) {
+                Ok(found) => found,
+                Err(failure) => return refusal(&head, &failure.into(), false),
+            };
+            tracing::Span::current().record("route", &*target.name);
+            *route = Some(target.name.clone());
+            let Endpoint::Program(gateway) = &target.endpoint;
+            // The whole request's: a redirect does not begin it anew.
+            deadline = gateway.deadline(deadline);
+            let asked =
+                Asked { id: id.clone(), client: client.clone(), head, path_info, input, head_only, deadline };
+            match gateway.clone().oneshot(asked).await {
+                Ok(Reply::Response(mut response)) => {
+                    for cookie in cookies {
+                        response.headers_mut().append(SET_COOKIE, cookie);
+                    }
+                    return response;
+                }
+                Ok(Reply::LocalRedirect { redirect, head: before, exchange }) => {
+                    head = before;
+                    // The next program may want the place that this one had.
+                    _ = exchange.await;
+                    cookies.extend(redirect.set_cookie);
+                    if let Err(failure) = redirected(&mut head, &self.mount, &redirect.location) {
+                        return refusal(&head, &failure.into(), false);
+                    }
+                    input = Input::None;
+                }
+                Err(failed) => return page(&id, &failed, gateway.debug_errors()),
+            }
+        }
+        refusal(&head, &Failure::TooManyRedirects.into(), false)
+    }
+
+    /// A request's route, and what its prefix leaves of the path.
+    pub(super) fn find(&self, host: &str, head: &request::Parts) -> Result<(&Target, Vec<u8>), Failure> {
+        let path = NormalPath::parse(head.uri.path()).map_err(Failure::from)?;
+        let found = self.router.find(host, path.as_bytes()).ok_or(Failure::NoRoute)?;
+        let path_info = found.path_info.to_owned();
+        Ok((found.target, path_info))
+    }
+}

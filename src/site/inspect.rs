@@ -1,0 +1,49 @@
+//! What a request would run, without running it.
+
+use std::sync::Arc;
+
+use http::request;
+
+use super::Handler;
+use super::dispatch::Endpoint;
+use crate::engine::{ImageConfig, Invocation};
+use crate::gateway::{Client, Failure, ProgramRoute};
+
+/// What [`Handler::inspect`] found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The name of the route that would answer.
+    pub name: Arc<str>,
+    /// What is configured for it.
+    pub route: Arc<ProgramRoute>,
+    /// What its image says.
+    pub image: ImageConfig,
+    /// What the program would get.
+    pub invocation: Invocation,
+    /// What the engine would be asked for, in its own words.
+    pub container: serde_json::Value,
+}
+
+/// Why nothing would run: the request is malformed, no route matches, or the engine does not know the image.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct InspectError(#[from] Failure);
+
+impl Handler {
+    /// Finds out what a request would run. The image is looked up, and pulled where its policy says so; nothing
+    /// is started.
+    ///
+    /// # Errors
+    /// Where nothing would run.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn inspect(&self, head: &request::Parts) -> Result<Inspection, InspectError> {
+        let client = Client::of(head, &self.site.trusted_proxies)?;
+        let (target, path_info) = self.site.routes.find(&client.host, head)?;
+        let Endpoint::Program(gateway) = &target.endpoint;
+        let (route, image, invocation, container) = gateway.inspect(&client, head, &path_info).await?;
+        Ok(Inspection { name: target.name.clone(), route, image, invocation, container })
+    }
+}

@@ -1,0 +1,136 @@
+//! All routes together, and what every request passes on its way to one.
+//!
+//! [`Handler`] is the site as a [`tower::Service`]. Inside it are layers, each with a file of its own, in the order in
+//! which a request meets them: `request_id`, `access_log`, `client`; then `dispatch`, which finds the [`Route`] by the
+//! `router` and lets its kind answer. A new kind of route is a variant of [`RouteKind`] and a service for it; a new
+//! thing that all requests pass is a layer, named where the [`Handler`] is built.
+//!
+//! It uses `gateway` for programs, and of `engine` only that there is one to be drained. It never runs anything itself,
+//! and reads no more of a request than its head.
+
+mod access_log;
+mod body;
+mod builder;
+mod client;
+mod dispatch;
+mod inspect;
+mod redirect;
+mod request_id;
+mod route;
+mod router;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response, request};
+use ipnet::IpNet;
+use tokio_util::task::TaskTracker;
+
+pub use access_log::ACCESS_LOG;
+pub use body::Body;
+pub use builder::HandlerBuilder;
+pub use inspect::{InspectError, Inspection};
+pub use route::{Route, RouteKind};
+pub use router::{Match, Router};
+
+use access_log::LogAccess;
+use client::IdentifyClient;
+use dispatch::{Dispatch, Routes};
+use request_id::{RequestId, SetRequestId};
+
+use crate::engine::Engine;
+use crate::gateway::{self, Failed, Input, declared_length};
+
+/// Answers requests by running programs: a [`tower::Service`] that any server or router can mount.
+///
+/// Cheap to clone; clones share the routes' limits. A response streams: its [`Body`] must be read or
+/// dropped. Each request runs in a task of its own on the current tokio runtime, and [`drained`](Self::drained)
+/// waits for the last of them.
+///
+/// Mounted below a path by a router that strips that path (axum's `nest_service`), a handler has to know:
+/// [`HandlerBuilder::mounted_at`].
+#[derive(Clone)]
+pub struct Handler {
+    stack: Stack,
+    site: Arc<Site>,
+}
+
+/// What every request passes, outermost first.
+type Stack = SetRequestId<LogAccess<IdentifyClient<Dispatch>>>;
+
+/// What clones of a handler share.
+struct Site {
+    engine: Arc<dyn Engine>,
+    routes: Arc<Routes>,
+    trusted_proxies: Arc<[IpNet]>,
+    /// One task for every program that runs.
+    exchanges: TaskTracker,
+}
+
+impl Handler {
+    /// Begins a handler whose programs run on an engine.
+    pub fn builder(engine: Arc<dyn Engine>) -> HandlerBuilder {
+        HandlerBuilder { engine, routes: Vec::new(), trusted_proxies: Vec::new(), mount: String::new() }
+    }
+
+    /// A handler with some routes and nothing else.
+    pub fn new(engine: Arc<dyn Engine>, routes: impl IntoIterator<Item = Route>) -> Self {
+        Self::builder(engine).routes(routes).build()
+    }
+
+    /// Waits until no program runs any more and the engine has cleared away after the last one. New requests are
+    /// served all the while: stop them first.
+    ///
+    /// # Cancel safety
+    /// Cancel safe. Dropped, it no longer waits, and nothing else changes.
+    pub async fn drained(&self) {
+        self.site.exchanges.close();
+        self.site.exchanges.wait().await;
+        self.site.exchanges.reopen();
+        self.site.engine.drained().await;
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").field("engine", &self.site.engine.name()).finish_non_exhaustive()
+    }
+}
+
+impl<B> tower::Service<Request<B>> for Handler
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    /// Always ready: a route that has no place answers 503.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Answers a request. Dropping the future, or the response's body, ends the program.
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (head, body) = request.into_parts();
+        // A length that cannot be read is told when there is somebody to tell it to.
+        let length = declared_length(&head).ok().flatten();
+        self.stack.call(Request::from_parts(head, Input::new(body, length)))
+    }
+}
+
+/// The page of a request that was refused by its head.
+fn refusal(head: &request::Parts, failed: &Failed, debug: bool) -> Response<gateway::Body> {
+    let id = head.extensions.get::<RequestId>().map_or("", |RequestId(id)| id);
+    page(id, failed, debug)
+}
+
+/// The page of a request that has no answer. `debug`: it may tell why.
+fn page(id: &str, Failed { failure, complaints }: &Failed, debug: bool) -> Response<gateway::Body> {
+    failure.log(&format!("the client gets {}", failure.status()));
+    failure.page(id, debug.then_some(complaints))
+}
