@@ -76,6 +76,7 @@ pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod handler;
+mod instance;
 mod reason;
 pub mod route;
 pub mod router;

@@ -11,7 +11,6 @@ mod agent;
 mod demand;
 mod error;
 mod images;
-mod instance;
 mod output;
 mod process;
 mod program;

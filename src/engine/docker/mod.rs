@@ -40,11 +40,11 @@ use tokio_util::task::TaskTracker;
 
 use super::agent::{Home, Key, Places, Resident, Residents, RuntimeDir};
 use super::images::{self, Images};
-use super::instance::Instance;
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Lease, Process, Program, Warm,
 };
 use crate::agent::Executable;
+use crate::instance::Instance;
 use crate::reason::Reason;
 use agent::{Agents, Inhabited, Purpose, Way};
 use api::ErrorContext;

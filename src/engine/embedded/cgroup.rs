@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::Program;
-use crate::engine::instance::{Instance, Liveness};
+use crate::instance::{Instance, Liveness};
 
 /// The length of a period in which processor time is counted, in microseconds: the kernel's and Docker's own default.
 const PERIOD: u64 = 100_000;

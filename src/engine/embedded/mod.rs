@@ -44,11 +44,11 @@ use tokio_util::task::TaskTracker;
 
 use super::agent::{Home, Key, Places, Residents};
 use super::images::{self, Images, Source};
-use super::instance::Instance;
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Process, Program, PullPolicy,
 };
 use crate::agent::Executable;
+use crate::instance::Instance;
 use cgroup::Cgroups;
 use host::Host;
 pub(crate) use launcher::{Execution, Spawner};

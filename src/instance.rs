@@ -8,7 +8,7 @@ use std::{fs, io};
 
 /// The identity of a process that makes containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Instance {
+pub(crate) struct Instance {
     /// The kernel's boot id, shortened.
     boot: String,
     /// The PID namespace's inode number.
@@ -21,7 +21,7 @@ pub(super) struct Instance {
 
 /// Whether an instance still runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Liveness {
+pub(crate) enum Liveness {
     Alive,
     Dead,
     /// It is on another machine, or in another PID namespace.
@@ -29,7 +29,7 @@ pub(super) enum Liveness {
 }
 
 impl Instance {
-    pub(super) fn current() -> Self {
+    pub(crate) fn current() -> Self {
         let pid = std::process::id();
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let namespace = fs::read_link("/proc/self/ns/pid")
@@ -44,12 +44,12 @@ impl Instance {
     }
 
     /// It as a word, for a label or a name.
-    pub(super) fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         format!("{}.{}.{}.{}", self.boot, self.namespace, self.pid, self.start)
     }
 
     /// Reads a label's value back.
-    pub(super) fn parse(label: &str) -> Option<Self> {
+    pub(crate) fn parse(label: &str) -> Option<Self> {
         let mut parts = label.split('.');
         let instance = Self {
             boot: parts.next()?.to_owned(),
@@ -61,12 +61,12 @@ impl Instance {
     }
 
     /// A name for a container of this instance.
-    pub(super) fn container_name(&self, request_id: &str) -> String {
+    pub(crate) fn container_name(&self, request_id: &str) -> String {
         format!("dcgi-{}-{request_id}", self.pid)
     }
 
     /// What this process can tell of another instance.
-    pub(super) fn liveness_of(&self, other: &Self) -> Liveness {
+    pub(crate) fn liveness_of(&self, other: &Self) -> Liveness {
         if other == self {
             Liveness::Alive
         } else if self.boot.is_empty() || other.boot != self.boot || other.namespace != self.namespace {
