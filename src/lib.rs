@@ -76,6 +76,7 @@ pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod handler;
+pub mod images;
 mod instance;
 mod reason;
 pub mod route;

@@ -28,7 +28,9 @@ use futures_util::future::BoxFuture;
 
 pub use error::{EngineError, EngineErrorKind};
 pub use process::{ExitStatus, Process, Reaper};
-pub use program::{Isolation, Network, Program, PullPolicy, Volume, Warm};
+pub use program::{Isolation, Network, Program, Volume, Warm};
+
+pub use crate::images::{ImageConfig, PullPolicy};
 
 /// A place where programs run.
 ///
@@ -127,34 +129,5 @@ impl Lease {
 impl Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lease")
-    }
-}
-
-/// What an image says of the program in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ImageConfig {
-    /// The image's own `ENTRYPOINT`.
-    pub entrypoint: Vec<String>,
-    /// The image's own `CMD`.
-    pub command: Vec<String>,
-    /// The image's own `WORKDIR`; empty where it has none.
-    pub working_dir: String,
-    /// The image's own `ENV`, as `NAME=value`.
-    pub env: Vec<String>,
-    /// The image's own `USER`; empty where it has none.
-    pub user: String,
-}
-
-impl ImageConfig {
-    /// The whole command line of a program in this image, as `docker run` would put it together: an
-    /// entrypoint of the program's own drops the image's command.
-    pub fn command_line(&self, program: &Program) -> Vec<String> {
-        let entrypoint = program.entrypoint.as_ref().unwrap_or(&self.entrypoint);
-        let command = match (&program.command, &program.entrypoint) {
-            (Some(command), _) => command.as_slice(),
-            (None, Some(_)) => &[],
-            (None, None) => self.command.as_slice(),
-        };
-        entrypoint.iter().chain(command).cloned().collect()
     }
 }

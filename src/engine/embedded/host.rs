@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getegid, geteuid, getgroups, getrlimit};
 
 use super::launcher::{Steps, c_string};
-use super::store::Image;
 use crate::engine::{EngineError, EngineErrorKind, Program, Volume};
+use crate::images::Image;
 
 /// How many files a program may have open unless it asks for more, and how many it may ask for: what Docker gives
 /// since Engine 25.

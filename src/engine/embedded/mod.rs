@@ -4,7 +4,6 @@
 //! no file system is unpacked, nothing is asked of anybody else. What of a container a request cannot change is kept
 //! for the next one, in a *slot*; the rest is made anew for each, ahead of time where the route is in use.
 //!
-//! - [`store`]: images, unpacked
 //! - `plan`: from a program and its image to what a container is made of
 //! - `host`, `cgroup`, `user`, `rootfs`, `volume`, `capability`, `seccomp`: what a plan needs to know
 //! - `launcher`: processes that make containers; the only `unsafe` code
@@ -26,7 +25,6 @@ mod process;
 mod rootfs;
 mod seccomp;
 mod shared;
-pub mod store;
 mod user;
 mod volume;
 
@@ -43,11 +41,13 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::agent::{Home, Key, Places, Residents};
+use super::docker;
 use super::images::{self, Images, Source};
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Process, Program, PullPolicy,
 };
 use crate::agent::Executable;
+use crate::images::{Image, Store};
 use crate::instance::Instance;
 use cgroup::Cgroups;
 use host::Host;
@@ -55,7 +55,6 @@ pub(crate) use launcher::{Execution, Spawner};
 use launcher::{Sealed, Zygote};
 use pool::Pool;
 use shared::{Agent, Lodging};
-use store::{Image, Store};
 
 /// How often pools are looked at for what nobody needs.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
@@ -101,7 +100,8 @@ struct Shared {
 }
 
 impl EmbeddedEngine {
-    /// An engine whose images are in a store.
+    /// An engine whose images are in a store. What is missing there is taken from the container engine that the
+    /// environment names, where one answers, before its registry is asked.
     ///
     /// Forks a process, from which containers will be forked: a program with secrets in its memory does this before it
     /// reads them.
@@ -109,6 +109,7 @@ impl EmbeddedEngine {
     /// # Errors
     /// Where the store's directories cannot be made, or the kernel refuses namespaces: then with what it refused.
     pub async fn new(store: Store) -> Result<Self, EngineError> {
+        let store = store.with_engine(docker::answering);
         tokio::task::spawn_blocking(move || Self::prepare(store))
             .await
             .map_err(|error| unusable().because(error))?
@@ -291,7 +292,7 @@ impl Shared {
     ) -> Result<Arc<Residents>, EngineError> {
         let image = self.images.get(self, &program.image, program.pull).await?;
         let key = Key { program: program.clone(), image: image.id().to_string() };
-        let command = image.config().command_line(program);
+        let command = program.command_line(image.config());
         Ok(self.places.get(route, key, |_| {
             let engine = Arc::downgrade(self);
             let home = Lodging { engine, program: program.clone(), image, route: route.clone() };
@@ -329,15 +330,17 @@ impl Source for Shared {
                     Some(before) if before.id() == image.id() => before,
                     _ => image,
                 })),
-                Err(error) if error.kind() == EngineErrorKind::ImageMissing => Ok(None),
-                Err(error) => Err(error),
+                Err(error) => match EngineError::from(error) {
+                    error if error.kind() == EngineErrorKind::ImageMissing => Ok(None),
+                    error => Err(error),
+                },
             }
         }
         .boxed()
     }
 
     fn pull<'a>(&'a self, image: &'a str, policy: PullPolicy) -> BoxFuture<'a, Result<(), EngineError>> {
-        async move { self.store.resolve(image, policy).await.map(drop) }.boxed()
+        async move { Ok(self.store.resolve(image, policy).await.map(drop)?) }.boxed()
     }
 
     fn missing(&self, image: &str) -> String {

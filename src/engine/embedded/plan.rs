@@ -11,9 +11,9 @@ use super::host::Host;
 use super::launcher::{Steps, Template};
 use super::rootfs::{Found, Rootfs};
 use super::seccomp;
-use super::store::Image;
 use super::user::{self, User};
 use crate::engine::{EngineError, EngineErrorKind, Network, Program};
+use crate::images::Image;
 
 /// Where the kernel's own file systems are. Nothing of an image's is mounted at or below these.
 const THE_KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];

@@ -17,9 +17,9 @@ use super::Shared;
 use super::cgroup::Group;
 use super::launcher::{self, MESSAGE, Message, Sealed, Template};
 use super::plan::Plan;
-use super::store::Image;
 use crate::engine::demand::{Bounds, Demand};
 use crate::engine::{EngineError, EngineErrorKind, Program};
+use crate::images::Image;
 
 /// How far `warm = "auto"` goes here: a sandbox is three processes that share their memory, and made in a millisecond.
 const BOUNDS: Bounds = Bounds { most: 8, kept_for: Duration::from_secs(10) };

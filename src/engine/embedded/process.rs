@@ -201,7 +201,7 @@ impl Drop for Hangup {
 impl Pool {
     /// What cannot be made or executed, as the engine's error.
     fn refusal(&self, failure: super::launcher::Failure) -> EngineError {
-        let command_line = self.image.config().command_line(&self.program);
+        let command_line = self.program.command_line(self.image.config());
         let kind = match failure.is_exhaustion {
             true => EngineErrorKind::Unreachable,
             false => EngineErrorKind::Refused,

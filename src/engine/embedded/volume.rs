@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::process::geteuid;
 
 use super::rootfs::Rootfs;
-use super::store::Image;
+use crate::images::Image;
 
 /// Makes a volume where it is not there yet. As under Docker, a new one begins with what the image has at its place,
 /// owners and modes included.

@@ -15,8 +15,8 @@ use super::{THE_KERNELS, refused};
 use crate::engine::embedded::host::Host;
 use crate::engine::embedded::launcher::{Steps, TooManyTrees, Tree, attribute, c_string};
 use crate::engine::embedded::rootfs::{Found, Rootfs};
-use crate::engine::embedded::store::Image;
 use crate::engine::{EngineError, Program, Volume};
+use crate::images::Image;
 
 /// The size of `/dev/shm`: Docker's.
 const SHM: &CStr = c"mode=1777,size=65536k";

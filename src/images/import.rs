@@ -6,9 +6,8 @@ use super::archive::End;
 use super::compression::decompress;
 use super::digest::sha256_hex;
 use super::error::StoreError;
-use super::image::{ConfigFile, Image, Layers, Settings};
+use super::image::{ConfigFile, Image, ImageConfig, Layers, Settings};
 use super::{Store, install, platform, reference};
-use crate::engine::ImageConfig;
 
 impl Store {
     /// Makes an image of one layer: a tar archive of a root file system, plain or compressed by gzip or Zstandard. It

@@ -10,11 +10,11 @@ use rustix::fs::getxattr;
 use tar::{EntryType, Header};
 
 use super::*;
-use crate::engine::embedded::store::StoreErrorKind;
+use crate::images::StoreErrorKind;
 
 /// A layer in the making: its headers may say anything.
 #[derive(Default)]
-pub(in crate::engine::embedded::store) struct Layer(Vec<u8>);
+pub(in crate::images) struct Layer(Vec<u8>);
 
 impl Layer {
     pub(super) fn entry(
@@ -50,19 +50,19 @@ impl Layer {
         self.0.resize(self.0.len().next_multiple_of(512), 0);
     }
 
-    pub(in crate::engine::embedded::store) fn file(self, path: &str, content: &str) -> Self {
+    pub(in crate::images) fn file(self, path: &str, content: &str) -> Self {
         self.entry(EntryType::Regular, path, "", 0o644, content.as_bytes())
     }
 
-    pub(in crate::engine::embedded::store) fn directory(self, path: &str, mode: u32) -> Self {
+    pub(in crate::images) fn directory(self, path: &str, mode: u32) -> Self {
         self.entry(EntryType::Directory, path, "", mode, b"")
     }
 
-    pub(in crate::engine::embedded::store) fn link(self, path: &str, target: &str) -> Self {
+    pub(in crate::images) fn link(self, path: &str, target: &str) -> Self {
         self.entry(EntryType::Symlink, path, target, 0o777, b"")
     }
 
-    pub(in crate::engine::embedded::store) fn hard_link(self, path: &str, target: &str) -> Self {
+    pub(in crate::images) fn hard_link(self, path: &str, target: &str) -> Self {
         self.entry(EntryType::Link, path, target, 0o644, b"")
     }
 
@@ -81,7 +81,7 @@ impl Layer {
         self
     }
 
-    pub(in crate::engine::embedded::store) fn bytes(mut self) -> Vec<u8> {
+    pub(in crate::images) fn bytes(mut self) -> Vec<u8> {
         self.0.resize(self.0.len() + 1024, 0);
         self.0
     }

@@ -56,7 +56,7 @@ proptest! {
         let (folder, _) = stage.finish();
         // Whatever the modes are: all of it can be removed.
         let base = std::fs::File::open(folder.path()).unwrap();
-        crate::engine::embedded::store::removal::remove_tree(&base, b"rootfs").unwrap();
+        crate::images::removal::remove_tree(&base, b"rootfs").unwrap();
         prop_assert!(!folder.path().join("rootfs").exists());
     }
 
@@ -77,7 +77,7 @@ proptest! {
             bytes.extend_from_slice(&noise);
             bytes.resize(bytes.len().next_multiple_of(512), 0);
         }
-        let mut archive = crate::engine::embedded::store::archive::Archive::new(&*bytes);
+        let mut archive = crate::images::archive::Archive::new(&*bytes);
         while let Ok(Some(_)) = archive.next() {}
     }
 }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::{Described, Files, complete};
-use crate::engine::embedded::store::error::StoreError;
+use crate::images::error::StoreError;
 
 /// One element of `manifest.json`.
 #[derive(Deserialize)]

@@ -1,21 +1,26 @@
 //! The image of a program: from the store, or from wherever else it is.
 
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
-
-use bollard::Docker;
+use std::time::Instant;
 
 use super::digest::sha256_hex;
 use super::error::{StoreError, StoreErrorKind};
 use super::lock::Lock;
 use super::reference::Name;
 use super::{Image, Progress, Store, reference};
-use crate::engine::docker::{self, Endpoint};
-use crate::engine::{EngineError, EngineErrorKind, PullPolicy};
 use crate::reason::Reason;
 
-/// How long a container engine may take to say that it is there.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// When to pull an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// When the engine does not have it.
+    #[default]
+    Missing,
+    /// When the route is first used, even where the engine has one already.
+    Always,
+    /// Never: an image that is not there is an error.
+    Never,
+}
 
 /// Held by who fetches an image, for all others to wait.
 #[derive(Debug)]
@@ -25,16 +30,18 @@ pub(super) struct Waiting {
 }
 
 impl Store {
-    /// The image of a program. Where it is missing and may be fetched: first from the container engine that the environment
-    /// names, where one answers, then from its registry. [`PullPolicy::Always`] asks the registry first, at each call.
+    /// The image of a program. Where it is missing and may be fetched: first from the container engine, where
+    /// [there is one](Store::with_engine) and it answers, then from its registry. [`PullPolicy::Always`] asks the registry
+    /// first, at each call.
     ///
     /// # Errors
-    /// [`ImageMissing`](EngineErrorKind::ImageMissing) where there is no such image, or none that can be had;
-    /// [`Refused`](EngineErrorKind::Refused) where the store itself fails.
+    /// [`Missing`](StoreErrorKind::Missing) where there is no such image;
+    /// [`Reference`](StoreErrorKind::Reference) where the name is none; [`Storage`](StoreErrorKind::Storage) where the
+    /// store itself fails; otherwise as [`pull`](Store::pull).
     ///
     /// # Cancel safety
     /// Cancel safe. What has begun to be fetched goes on for the next caller.
-    pub async fn resolve(&self, image: &str, policy: PullPolicy) -> Result<Image, EngineError> {
+    pub async fn resolve(&self, image: &str, policy: PullPolicy) -> Result<Image, StoreError> {
         if policy != PullPolicy::Always
             && let Some(found) = self.find_in_background(image).await?
         {
@@ -45,15 +52,14 @@ impl Store {
                 "the image store {} has no image `{image}`, and `pull = \"never\"` forbids pulling it",
                 self.root().display()
             );
-            return Err(EngineError::new(EngineErrorKind::ImageMissing, what));
+            return Err(StoreError::new(StoreErrorKind::Missing, what));
         }
         // A task, so that a caller who goes away does not end what others wait for.
         let (store, image) = (self.clone(), image.to_owned());
         let fetching = tokio::spawn(async move { store.fetch(&image, policy).await });
-        let fetched = fetching.await.unwrap_or_else(|error| {
+        fetching.await.unwrap_or_else(|error| {
             Err(StoreError::new(StoreErrorKind::Storage, "fetching an image has failed").because(error))
-        });
-        Ok(fetched?)
+        })
     }
 
     async fn fetch(&self, image: &str, policy: PullPolicy) -> Result<Image, StoreError> {
@@ -69,7 +75,11 @@ impl Store {
         if let Some(found) = self.find_in_background(image).await? {
             return Ok(found);
         }
-        let refused = match engine().await {
+        let engine = match self.engine {
+            Some(find) => find().await,
+            None => None,
+        };
+        let refused = match engine {
             Some(engine) => match self.load_from_docker(&engine, image).await {
                 Ok(loaded) => {
                     tracing::info!(image, "took image from the container engine");
@@ -124,13 +134,6 @@ impl Store {
         });
         Ok(Waiting { _lock: lock.await?, _guard: guard })
     }
-}
-
-/// The container engine that the environment names, where one answers.
-async fn engine() -> Option<Docker> {
-    let client = docker::client(&Endpoint::from_env().ok()?).ok()?;
-    tokio::time::timeout(ANSWERS_WITHIN, client.ping()).await.ok()?.ok()?;
-    Some(client)
 }
 
 /// Runs what blocks on a thread for it.

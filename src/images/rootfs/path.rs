@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::Rootfs;
-use crate::engine::embedded::store::removal::open_directory;
+use crate::images::removal::open_directory;
 
 /// Linux's `PATH_MAX`, which counts a NUL.
 const LONGEST: usize = 4095;

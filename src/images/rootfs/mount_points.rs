@@ -6,8 +6,8 @@ use rustix::io::Errno;
 
 use super::path::components;
 use super::{Metadata, PLAIN, Rootfs, unwritable};
-use crate::engine::embedded::store::error::{StoreError, shown};
-use crate::engine::embedded::store::removal::{BENEATH, join, open_directory};
+use crate::images::error::{StoreError, shown};
+use crate::images::removal::{BENEATH, join, open_directory};
 
 /// Directories that every program may expect, and their modes.
 const DIRECTORIES: [(&[u8], u32); 5] =

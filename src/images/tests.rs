@@ -11,7 +11,6 @@ use serde_json::json;
 use super::digest::sha256_hex;
 use super::rootfs::tests::Layer;
 use super::*;
-use crate::engine::{EngineErrorKind, ImageConfig, PullPolicy};
 use crate::reason::Reason;
 
 const NOTHING: [PathBuf; 0] = [];
@@ -525,7 +524,7 @@ fn a_tag_that_moves_leaves_the_old_image_to_its_id() {
 async fn an_image_that_may_not_be_pulled_is_taken_from_the_store_or_missing() {
     let place = Place::new();
     let error = place.store.resolve("hello", PullPolicy::Never).await.unwrap_err();
-    assert_eq!(error.kind(), EngineErrorKind::ImageMissing);
+    assert_eq!(error.kind(), StoreErrorKind::Missing);
     assert!(error.to_string().contains("`pull = \"never\"` forbids"), "{error}");
     place.store.import(&*rootfs().bytes(), "hello", ImageConfig::default()).unwrap();
     let found = place.store.resolve("hello", PullPolicy::Never).await.unwrap();

@@ -7,12 +7,26 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::lock::Lock;
-use crate::engine::ImageConfig;
 
 /// One image, unpacked. For as long as any clone of this exists, in any process, it is not removed.
 #[derive(Clone, Debug)]
 pub struct Image {
     pub(super) shared: Arc<Shared>,
+}
+
+/// What an image says of the program in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// The image's own `ENTRYPOINT`.
+    pub entrypoint: Vec<String>,
+    /// The image's own `CMD`.
+    pub command: Vec<String>,
+    /// The image's own `WORKDIR`; empty where it has none.
+    pub working_dir: String,
+    /// The image's own `ENV`, as `NAME=value`.
+    pub env: Vec<String>,
+    /// The image's own `USER`; empty where it has none.
+    pub user: String,
 }
 
 #[derive(Debug)]

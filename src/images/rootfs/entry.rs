@@ -14,9 +14,9 @@ use tar::EntryType;
 use super::layer::Layer;
 use super::path::{BadPath, parse};
 use super::{Metadata, Rootfs, refused, timestamps, unreadable, unwritable};
-use crate::engine::embedded::store::archive::Entry;
-use crate::engine::embedded::store::error::{StoreError, shown};
-use crate::engine::embedded::store::removal::{BENEATH, join, open_directory, split};
+use crate::images::archive::Entry;
+use crate::images::error::{StoreError, shown};
+use crate::images::removal::{BENEATH, join, open_directory, split};
 
 /// OCI image specification, layer.md, "Whiteouts".
 const WHITEOUT: &[u8] = b".wh.";

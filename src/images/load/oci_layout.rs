@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{Described, Files, complete};
-use crate::engine::embedded::store::digest::digits;
-use crate::engine::embedded::store::error::{StoreError, shown};
-use crate::engine::embedded::store::platform;
+use crate::images::digest::digits;
+use crate::images::error::{StoreError, shown};
+use crate::images::platform;
 
 /// Indexes in indexes: what writes layouts makes one.
 const DEEPEST: usize = 4;

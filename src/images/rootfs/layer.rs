@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::{Rootfs, unwritable};
-use crate::engine::embedded::store::error::StoreError;
-use crate::engine::embedded::store::removal::{join, list, open_directory, split};
+use crate::images::error::StoreError;
+use crate::images::removal::{join, list, open_directory, split};
 
 /// The paths, without links, at which a layer has put something, and those above them.
 ///

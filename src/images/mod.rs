@@ -50,9 +50,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
+pub use docker::FindEngine;
 pub use error::{StoreError, StoreErrorKind};
-pub use image::Image;
+pub use image::{Image, ImageConfig};
 pub use registry::Progress;
+pub use resolve::PullPolicy;
 
 use image::{About, ConfigFile, Record, Shared};
 use lock::Lock;
@@ -65,6 +67,8 @@ use work::Work;
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Where images are looked for before their registry is asked.
+    engine: Option<FindEngine>,
 }
 
 #[derive(Debug)]
@@ -115,7 +119,7 @@ impl Store {
         let failed =
             |error| StoreError::storage(format!("cannot open the image store {}", root.display()), error);
         let root = std::path::absolute(&root).map_err(failed)?;
-        let store = Self { inner: Arc::new(Inner { root, pulls: Mutex::default() }) };
+        let store = Self { inner: Arc::new(Inner { root, pulls: Mutex::default() }), engine: None };
         let failed = |error| {
             StoreError::storage(format!("cannot open the image store {}", store.inner.root.display()), error)
         };
@@ -253,7 +257,7 @@ impl Store {
         Ok(Removed { references, image: Some(id) })
     }
 
-    // === for the modules of the store ===
+    // === for the modules of this room ===
 
     fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.inner.root.clone() } else { self.inner.root.join(name) }

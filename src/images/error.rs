@@ -6,8 +6,6 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::engine::{EngineError, EngineErrorKind};
-
 /// A store could not do what it was asked. Nothing of it is left behind then.
 ///
 /// `Display` says this level only; [`source`](Error::source) has the rest.
@@ -74,6 +72,11 @@ impl StoreError {
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
+
+    /// The sentence, and what lies below: for an error of another kind that says the same.
+    pub(crate) fn into_parts(self) -> (String, Option<Box<dyn Error + Send + Sync>>) {
+        (self.what, self.source)
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -85,21 +88,6 @@ impl fmt::Display for StoreError {
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
-    }
-}
-
-/// What an engine says of it: an image that cannot be had is missing, whatever the reason.
-impl From<StoreError> for EngineError {
-    fn from(error: StoreError) -> Self {
-        let kind = match error.kind {
-            StoreErrorKind::InUse | StoreErrorKind::Storage => EngineErrorKind::Refused,
-            _ => EngineErrorKind::ImageMissing,
-        };
-        let converted = Self::new(kind, error.what);
-        match error.source {
-            Some(source) => converted.because(source),
-            None => converted,
-        }
     }
 }
 

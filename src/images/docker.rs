@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use bollard::Docker;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::error::{StoreError, StoreErrorKind};
@@ -15,7 +16,18 @@ use crate::reason::Reason;
 /// How many pieces of an archive wait to be written.
 const WAITING: usize = 16;
 
+/// Finds the container engine from which images may be taken, where one answers.
+pub type FindEngine = fn() -> BoxFuture<'static, Option<Docker>>;
+
 impl Store {
+    /// Has [`resolve`](Store::resolve) look for missing images in a container engine. It is looked for anew for each: it
+    /// may come and go. What was cloned before does not look there.
+    #[must_use]
+    pub fn with_engine(mut self, find: FindEngine) -> Self {
+        self.engine = Some(find);
+        self
+    }
+
     /// Takes an image from a container engine, as `docker save` does. Only pieces of it are held in memory.
     ///
     /// # Errors
