@@ -81,6 +81,7 @@ mod instance;
 mod reason;
 pub mod route;
 pub mod router;
+mod sandbox;
 pub mod server;
 
 pub use handler::Handler;

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use super::launcher::Run;
 use super::pool::Pool;
 use crate::engine::Invocation;
+use crate::sandbox::Run;
 
 /// Where programs are looked for where nobody says: as under Docker.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

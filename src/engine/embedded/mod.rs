@@ -4,28 +4,25 @@
 //! no file system is unpacked, nothing is asked of anybody else. What of a container a request cannot change is kept
 //! for the next one, in a *slot*; the rest is made anew for each, ahead of time where the route is in use.
 //!
-//! - `plan`: from a program and its image to what a container is made of
-//! - `host`, `cgroup`, `user`, `rootfs`, `volume`, `capability`, `seccomp`: what a plan needs to know
-//! - `launcher`: processes that make containers; the only `unsafe` code
+//! This is the thin piece between a [`Program`] and an [`Invocation`] on one side and the sandbox's words on the other:
+//!
+//! - `spec`: what a program's containers are to be; `volume`: the directories that it calls by name
 //! - `pool`: a route's slots and waiting sandboxes
 //! - `process`, `environment`: one request's use of one
 //! - `shared`: sandboxes that stay, for many requests
 //!
+//! It uses `images`, where root file systems come from, and `sandbox`, which makes the containers; the agent's
+//! executable, for containers that are shared; and the other engine, to have missing images from it. It makes no mount,
+//! no process and no rule of security itself.
+//!
 //! # Security
 //! Inside, a program has at most what Docker's defaults give: see `docs/security.md`, where each line names its test.
 
-mod capability;
-mod cgroup;
 mod environment;
-mod host;
-mod launcher;
-mod plan;
 mod pool;
 mod process;
-mod rootfs;
-mod seccomp;
 mod shared;
-mod user;
+mod spec;
 mod volume;
 
 use std::collections::HashMap;
@@ -49,12 +46,10 @@ use super::{
 use crate::agent::Executable;
 use crate::images::{Image, Store};
 use crate::instance::Instance;
-use cgroup::Cgroups;
-use host::Host;
-pub(crate) use launcher::{Execution, Spawner};
-use launcher::{Sealed, Zygote};
+use crate::sandbox::{self, Cgroups, Host, Plan, Sealed, Spec, Zygote};
 use pool::Pool;
 use shared::{Agent, Lodging};
+use volume::Volumes;
 
 /// How often pools are looked at for what nobody needs.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
@@ -81,6 +76,7 @@ impl Drop for Standing {
 #[derive(Debug)]
 struct Shared {
     store: Store,
+    volumes: Volumes,
     host: Host,
     cgroups: Arc<Cgroups>,
     /// Forked when the engine is made; again, should it have been killed.
@@ -116,12 +112,15 @@ impl EmbeddedEngine {
     }
 
     fn prepare(store: Store) -> Result<Self, EngineError> {
-        let host = Host::new(store.root()).map_err(|error| unusable().because(error))?;
+        let host = Host::new(&store.root().join("scratch")).map_err(|error| unusable().because(error))?;
+        let volumes =
+            Volumes::open(store.root().join("volumes")).map_err(|error| unusable().because(error))?;
         let zygote = Zygote::start(&host.preparation()).map_err(|error| unusable().because(error))?;
         let tasks = TaskTracker::new();
         let cgroups = Arc::new(Cgroups::discover(&Instance::current(), tasks.clone()));
         let shared = Arc::new(Shared {
             store,
+            volumes,
             host,
             cgroups,
             zygote: Mutex::new(Arc::new(zygote)),
@@ -212,13 +211,8 @@ impl Engine for EmbeddedEngine {
     }
 
     fn describe(&self, program: &Program, _: &Invocation) -> serde_json::Value {
-        match self
-            .shared
-            .images
-            .recent(&program.image)
-            .map(|image| plan::plan(program, &image, &self.shared.host))
-        {
-            Some(Ok(plan)) => plan.describe(program),
+        match self.shared.images.recent(&program.image).map(|image| self.shared.planned(program, &image)) {
+            Some(Ok((spec, plan))) => plan.describe(&spec),
             Some(Err(error)) => crate::reason::Reason(&error).to_string().into(),
             None => serde_json::Value::Null,
         }
@@ -276,11 +270,18 @@ impl Shared {
         // Volumes may be large, and on file systems that do not answer.
         let shared = self.clone();
         let planned = tokio::task::spawn_blocking(move || {
-            shared.host.make_volumes(&program, &image)?;
-            let plan = plan::plan(&program, &image, &shared.host)?;
+            shared.volumes.make(&program, &image)?;
+            let (_, plan) = shared.planned(&program, &image)?;
             Pool::new(program, image, plan).map_err(|error| pool::exhausted("preparing containers", error))
         });
         planned.await.map_err(|error| pool::exhausted("preparing containers", error))?
+    }
+
+    /// What a program's containers are to be, and what they are made of. Blocks.
+    fn planned(&self, program: &Program, image: &Image) -> Result<(Spec, Plan), EngineError> {
+        let spec = spec::spec(program, image, &self.volumes)?;
+        let plan = sandbox::plan(&spec, &self.host)?;
+        Ok((spec, plan))
     }
 
     /// The shared containers of a route.

@@ -42,20 +42,20 @@ use std::os::unix::net::UnixStream;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-pub(super) use failure::Failure;
+pub(crate) use failure::Failure;
 pub(crate) use spawn::{Execution, Spawner};
 pub(super) use step::{Steps, TooManyTrees, Tree, attribute, c_string};
-pub(super) use template::Template;
+pub(crate) use template::Template;
 
 use sys::{DESCRIPTORS, Errno, Fork};
 use wire::{RECORD, Record, parse, record};
 
 /// How many bytes a message from the launcher has.
-pub(super) const MESSAGE: usize = RECORD;
+pub(crate) const MESSAGE: usize = RECORD;
 
 /// What a slot or a sandbox says.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(crate) enum Message {
     /// A sandbox waits for its request.
     Ready,
     /// A slot has nothing left of its sandbox.
@@ -70,12 +70,12 @@ pub(super) enum Message {
 
 impl Message {
     /// Whether it is [`Message::Ready`].
-    pub(super) fn is_ready(bytes: &[u8; MESSAGE]) -> bool {
+    pub(crate) fn is_ready(bytes: &[u8; MESSAGE]) -> bool {
         matches!(parse(bytes), (wire::READY, _))
     }
 
     /// Reads what came from a socket. The template is for the words of a failure.
-    pub(super) fn read(bytes: &[u8; MESSAGE], template: &Template) -> Self {
+    pub(crate) fn read(bytes: &[u8; MESSAGE], template: &Template) -> Self {
         match parse(bytes) {
             (wire::READY, _) => Self::Ready,
             (wire::GONE, [clean, ..]) => Self::Gone { clean: clean != 0 },
@@ -88,7 +88,7 @@ impl Message {
 
 /// A template as the launcher takes it.
 #[derive(Debug)]
-pub(super) struct Sealed {
+pub(crate) struct Sealed {
     file: OwnedFd,
     size: u32,
 }
@@ -96,7 +96,7 @@ pub(super) struct Sealed {
 impl Sealed {
     /// # Errors
     /// Where no descriptor or no memory is left.
-    pub(super) fn new(template: &Template) -> io::Result<Self> {
+    pub(crate) fn new(template: &Template) -> io::Result<Self> {
         let (file, size) = template.sealed()?;
         let size = size.try_into().map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         Ok(Self { file, size })
@@ -105,7 +105,7 @@ impl Sealed {
 
 /// The zygote, from outside. Dropped, it ends, and all slots and sandboxes with it.
 #[derive(Debug)]
-pub(super) struct Zygote {
+pub(crate) struct Zygote {
     /// Its end is the zygote's end.
     socket: Option<UnixStream>,
     pid: i32,
@@ -116,7 +116,7 @@ impl Zygote {
     ///
     /// # Errors
     /// Where it cannot fork, or one of the steps fails: then with the step's name.
-    pub(super) fn start(preparation: &Steps) -> io::Result<Self> {
+    pub(crate) fn start(preparation: &Steps) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let socket = theirs.as_raw_fd();
         let preparing =
@@ -144,7 +144,7 @@ impl Zygote {
     ///
     /// # Errors
     /// Where the zygote is gone, or descriptors have run out.
-    pub(super) fn slot(&self, template: &Sealed, doors: &[File]) -> io::Result<UnixStream> {
+    pub(crate) fn slot(&self, template: &Sealed, doors: &[File]) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         let zygote = self.socket.as_ref().expect("it is there until the drop");
         let mut descriptors = vec![template.file.as_fd(), theirs.as_fd()];
@@ -166,7 +166,7 @@ impl Drop for Zygote {
 ///
 /// # Errors
 /// Where the slot is gone, or descriptors have run out.
-pub(super) fn make_sandbox(slot: BorrowedFd<'_>, host_name: &[u8; 12]) -> io::Result<UnixStream> {
+pub(crate) fn make_sandbox(slot: BorrowedFd<'_>, host_name: &[u8; 12]) -> io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut message: Record = record(wire::MAKE, [0; 3]);
     message[4..].copy_from_slice(host_name);
@@ -176,7 +176,7 @@ pub(super) fn make_sandbox(slot: BorrowedFd<'_>, host_name: &[u8; 12]) -> io::Re
 
 /// A program's beginning: its directory, its command line, its environment.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(crate) struct Run {
     head: Record,
     strings: Vec<u8>,
 }
@@ -185,7 +185,7 @@ impl Run {
     /// `candidates` are the paths at which the program may be: the first that can be executed is.
     ///
     /// A string ends at its first NUL, as every string of the kernel's does.
-    pub(super) fn new<'a>(
+    pub(crate) fn new<'a>(
         directory: &[u8],
         candidates: impl IntoIterator<Item = Vec<u8>>,
         arguments: impl IntoIterator<Item = &'a [u8]>,
@@ -219,7 +219,7 @@ impl Run {
     ///
     /// # Errors
     /// Where the sandbox is gone.
-    pub(super) fn send(&self, sandbox: BorrowedFd<'_>, streams: [BorrowedFd<'_>; 3]) -> io::Result<&[u8]> {
+    pub(crate) fn send(&self, sandbox: BorrowedFd<'_>, streams: [BorrowedFd<'_>; 3]) -> io::Result<&[u8]> {
         let sent = send_parts(sandbox, &[IoSlice::new(&self.head), IoSlice::new(&self.strings)], &streams)?;
         Ok(self.strings.get(sent.saturating_sub(RECORD)..).unwrap_or_default())
     }

@@ -55,12 +55,12 @@ const STEPS: [(Step, &str); 18] = [
 
 /// A step that failed, and what the kernel said.
 #[derive(Debug)]
-pub(in super::super) struct Failure {
+pub(crate) struct Failure {
     what: String,
     /// Whether it is the program that cannot be executed, and not the container that cannot be made.
-    pub(in super::super) of_program: bool,
+    pub(crate) of_program: bool,
     /// Whether something of the machine's had run out, so that another try may succeed.
-    pub(in super::super) is_exhaustion: bool,
+    pub(crate) is_exhaustion: bool,
     source: io::Error,
 }
 

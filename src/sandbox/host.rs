@@ -5,13 +5,11 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::process::{Resource, getegid, geteuid, getgroups, getrlimit};
 
 use super::launcher::{Steps, c_string};
-use crate::engine::{EngineError, EngineErrorKind, Program, Volume};
-use crate::images::Image;
 
 /// How many files a program may have open unless it asks for more, and how many it may ask for: what Docker gives
 /// since Engine 25.
@@ -19,28 +17,22 @@ const OPEN_FILES: (u64, u64) = (1024, 524_288);
 
 /// Who we are here, and what we may.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(crate) struct Host {
     /// Our user and group where we are not root, or root of nothing but a user namespace.
     ordinary: Option<(u32, u32)>,
     /// An empty directory of ours, over which slots and sandboxes mount what is theirs.
     scratch: CString,
-    /// Where named volumes are.
-    volumes: PathBuf,
 }
 
 impl Host {
-    /// Looks around, and makes directories in the engine's own.
-    pub(super) fn new(root: &Path) -> io::Result<Self> {
-        let scratch = root.join("scratch");
-        let volumes = root.join("volumes");
-        for folder in [&scratch, &volumes] {
-            // Other users of the machine are not to reach a set-user-id file that a program has left in a volume.
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
+    /// Looks around, and makes the directory `scratch` where it is not there.
+    pub(crate) fn new(scratch: &Path) -> io::Result<Self> {
+        // Other users of the machine have no business there.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch)?;
         let is_root = geteuid().is_root() && !in_user_namespace();
         let ordinary = (!is_root).then(|| (geteuid().as_raw(), getegid().as_raw()));
         let scratch = c_string(scratch.as_os_str().as_bytes())?;
-        Ok(Self { ordinary, scratch, volumes })
+        Ok(Self { ordinary, scratch })
     }
 
     /// Whether we are root on this machine, or what passes for it.
@@ -64,7 +56,7 @@ impl Host {
     }
 
     /// What the zygote does first: it gets mounts of its own, and as an ordinary user becomes root in a user namespace.
-    pub(super) fn preparation(&self) -> Steps {
+    pub(crate) fn preparation(&self) -> Steps {
         let mut steps = Steps::default();
         if let Some((uid, gid)) = self.ordinary {
             steps.unshare(libc::CLONE_NEWUSER, "a user namespace");
@@ -98,44 +90,8 @@ impl Host {
         ]
     }
 
-    /// Where a volume's files are, and where they go: the source, the target, and whether writes are refused.
-    ///
-    /// # Errors
-    /// Where a source of the host's does not exist.
-    pub(super) fn volume_source<'a>(
-        &self,
-        volume: &'a Volume,
-    ) -> Result<(PathBuf, &'a str, bool), EngineError> {
-        match volume {
-            Volume::Bind { source, target, read_only } => {
-                if let Err(error) = fs::metadata(source) {
-                    let what = format!("finding the volume {}", source.display());
-                    return Err(EngineError::new(EngineErrorKind::Refused, what).because(error));
-                }
-                Ok((source.clone(), target, *read_only))
-            }
-            Volume::Named { name, target, read_only } => Ok((self.volumes.join(name), target, *read_only)),
-        }
-    }
-
-    /// Makes a program's named volumes where they are not there, with what the image has at their places. May copy much.
-    ///
-    /// # Errors
-    /// Where the store cannot be written to.
-    pub(super) fn make_volumes(&self, program: &Program, image: &Image) -> Result<(), EngineError> {
-        for volume in &program.volumes {
-            if let Volume::Named { name, target, .. } = volume {
-                super::volume::prepare(&self.volumes.join(name), image, target).map_err(|error| {
-                    let what = format!("making the volume `{name}`");
-                    EngineError::new(EngineErrorKind::Refused, what).because(error)
-                })?;
-            }
-        }
-        Ok(())
-    }
-
     /// What an operator should know of how containers are here.
-    pub(super) fn shortcomings(&self) -> Vec<String> {
+    pub(crate) fn shortcomings(&self) -> Vec<String> {
         let own = getegid();
         let others: Vec<_> =
             getgroups().unwrap_or_default().into_iter().filter(|group| *group != own).collect();

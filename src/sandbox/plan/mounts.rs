@@ -11,12 +11,12 @@
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
-use super::{THE_KERNELS, refused};
-use crate::engine::embedded::host::Host;
-use crate::engine::embedded::launcher::{Steps, TooManyTrees, Tree, attribute, c_string};
-use crate::engine::embedded::rootfs::{Found, Rootfs};
-use crate::engine::{EngineError, Program, Volume};
-use crate::images::Image;
+use super::THE_KERNELS;
+use crate::sandbox::error::PlanError;
+use crate::sandbox::host::Host;
+use crate::sandbox::launcher::{Steps, TooManyTrees, Tree, attribute, c_string};
+use crate::sandbox::rootfs::{Found, Rootfs};
+use crate::sandbox::spec::Spec;
 
 /// The size of `/dev/shm`: Docker's.
 const SHM: &CStr = c"mode=1777,size=65536k";
@@ -49,10 +49,9 @@ const READ_ONLY_IN_PROC: [&CStr; 5] =
 const NO_SUID_DEV: u64 = libc::MS_NOSUID | libc::MS_NODEV;
 const NO_SUID_DEV_EXEC: u64 = NO_SUID_DEV | libc::MS_NOEXEC;
 
-/// What is to be mounted, for one program.
+/// What is to be mounted, for one kind of container.
 pub(super) struct Mounts<'a> {
-    pub(super) program: &'a Program,
-    pub(super) image: &'a Image,
+    pub(super) spec: &'a Spec,
     pub(super) host: &'a Host,
     pub(super) rootfs: Rootfs,
     pub(super) own_network: bool,
@@ -60,24 +59,24 @@ pub(super) struct Mounts<'a> {
 
 impl Mounts<'_> {
     /// What a slot does once, for all of its sandboxes.
-    pub(super) fn slot(&self, steps: &mut Steps) -> Result<(), EngineError> {
-        if self.program.read_only {
+    pub(super) fn slot(&self, steps: &mut Steps) -> Result<(), PlanError> {
+        if self.spec.read_only {
             // Else the host's mounts stay in sight here, and what the host unmounts goes here too.
             steps.mount(c"none", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"");
         }
         if self.own_network {
             steps.loopback_up();
         }
-        if self.program.read_only {
+        if self.spec.read_only {
             self.root(steps)?;
         }
         Ok(())
     }
 
     /// What each sandbox does for itself.
-    pub(super) fn sandbox(&self, steps: &mut Steps) -> Result<(), EngineError> {
+    pub(super) fn sandbox(&self, steps: &mut Steps) -> Result<(), PlanError> {
         steps.host_name();
-        if !self.program.read_only {
+        if !self.spec.read_only {
             self.root(steps)?;
         }
         steps.mount(c"proc", c"/proc", c"proc", NO_SUID_DEV_EXEC, c"");
@@ -100,22 +99,20 @@ impl Mounts<'_> {
             c"newinstance,ptmxmode=0666,mode=0620",
         );
         self.host_files(steps);
-        for entry in &self.program.tmpfs {
+        for entry in &self.spec.tmpfs {
             self.tmpfs(steps, entry)?;
         }
         Ok(())
     }
 
     /// Makes the image's root file system the root, with all in it that sandboxes may share.
-    fn root(&self, steps: &mut Steps) -> Result<(), EngineError> {
-        let source = path(self.image.rootfs().as_os_str().as_encoded_bytes())?;
+    fn root(&self, steps: &mut Steps) -> Result<(), PlanError> {
+        let source = path(self.spec.root.as_os_str().as_encoded_bytes())?;
         let mut volumes = Vec::new();
-        for volume in &self.program.volumes {
-            let (from, target, read_only) = self.host.volume_source(volume)?;
-            let tree =
-                steps.copy_mount(&path(from.as_os_str().as_encoded_bytes())?, true).map_err(too_many)?;
-            let is_directory = matches!(volume, Volume::Named { .. }) || from.is_dir();
-            volumes.push((tree, target, read_only, is_directory));
+        for volume in &self.spec.volumes {
+            let source = path(volume.source.as_os_str().as_encoded_bytes())?;
+            let tree = steps.copy_mount(&source, true).map_err(too_many)?;
+            volumes.push((tree, volume));
         }
         let mut devices = Vec::new();
         for (name, major, minor) in DEVICES {
@@ -138,7 +135,7 @@ impl Mounts<'_> {
             false => Some(steps.copy_mount(c"/proc", true).map_err(too_many)?),
         };
 
-        if self.program.read_only && self.has_every_mount_point() {
+        if self.spec.read_only && self.has_every_mount_point() {
             steps.mount(&source, &source, c"", libc::MS_BIND, c"");
             steps.pivot(&source);
         } else {
@@ -155,23 +152,23 @@ impl Mounts<'_> {
             self.mount_point(steps, resolv, false);
             steps.attach(resolver, resolv, attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV);
         }
-        for (tree, target, read_only, is_directory) in volumes {
-            let target = path(target)?;
-            self.mount_point(steps, &target, is_directory);
-            let read_only = if read_only { attribute::READ_ONLY } else { 0 };
+        for (tree, volume) in volumes {
+            let target = path(&*volume.target)?;
+            self.mount_point(steps, &target, volume.is_directory);
+            let read_only = if volume.read_only { attribute::READ_ONLY } else { 0 };
             steps.attach(tree, &target, read_only | attribute::NO_SUID | attribute::NO_DEV);
         }
         for target in self.private_directories() {
             self.mount_point(steps, &path(target)?, true);
         }
         // Set-user-id programs have no effect in here anyway, and devices are in /dev.
-        let read_only = if self.program.read_only { attribute::READ_ONLY } else { 0 };
+        let read_only = if self.spec.read_only { attribute::READ_ONLY } else { 0 };
         steps.restrict(c"/", read_only | attribute::NO_SUID | attribute::NO_DEV);
         Ok(())
     }
 
     /// The image below, memory above: for a root that takes writes, or that lacks a mount point.
-    fn overlay(&self, steps: &mut Steps, lower: &CStr) -> Result<(), EngineError> {
+    fn overlay(&self, steps: &mut Steps, lower: &CStr) -> Result<(), PlanError> {
         let scratch = self.host.scratch();
         let below = |name: &str| path([scratch.to_bytes(), b"/", name.as_bytes()].concat());
         let (upper, work, root) = (below("upper")?, below("work")?, below("root")?);
@@ -192,7 +189,7 @@ impl Mounts<'_> {
         work: &CStr,
         target: &CStr,
         flags: u64,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), PlanError> {
         let mut options = [b"lowerdir=", &*escaped(lower), b",upperdir=", &*escaped(upper)].concat();
         options.extend([b",workdir=", &*escaped(work)].concat());
         if !self.host.is_root() {
@@ -204,14 +201,14 @@ impl Mounts<'_> {
     }
 
     /// Options of a tmpfs, with a size where memory has a limit: that of the cgroup may not be there to be enforced.
-    fn memory_options(&self, options: &str) -> Result<CString, EngineError> {
-        match self.program.memory {
+    fn memory_options(&self, options: &str) -> Result<CString, PlanError> {
+        match self.spec.limits.memory {
             Some(bytes) if !options.contains("size=") => path(format!("{options},size={bytes}")),
             _ => path(options),
         }
     }
 
-    fn devices(&self, steps: &mut Steps, devices: &[(&str, Device)]) -> Result<(), EngineError> {
+    fn devices(&self, steps: &mut Steps, devices: &[(&str, Device)]) -> Result<(), PlanError> {
         self.mount_point(steps, c"/dev", true);
         let flags = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_STRICTATIME;
         steps.mount(c"dev", c"/dev", c"tmpfs", flags, c"mode=755,size=64k");
@@ -265,7 +262,7 @@ impl Mounts<'_> {
                 continue;
             }
             let target = path(target).expect("it has no NUL");
-            if !self.program.read_only {
+            if !self.spec.read_only {
                 // Its own root: a slot's has been made by now.
                 self.mount_point(steps, &target, false);
             }
@@ -276,7 +273,7 @@ impl Mounts<'_> {
         }
     }
 
-    fn tmpfs(&self, steps: &mut Steps, entry: &str) -> Result<(), EngineError> {
+    fn tmpfs(&self, steps: &mut Steps, entry: &str) -> Result<(), PlanError> {
         let (target, options) = entry.split_once(':').unwrap_or((entry, ""));
         let (flags, mut rest) = tmpfs_options(options);
         if !rest.split(',').any(|option| option.starts_with("mode=")) {
@@ -288,8 +285,8 @@ impl Mounts<'_> {
 
     /// The directories that the image declares as volumes: each sandbox has them as they are in the image, and may
     /// write to them.
-    fn image_volumes(&self, steps: &mut Steps) -> Result<(), EngineError> {
-        if !self.program.read_only {
+    fn image_volumes(&self, steps: &mut Steps) -> Result<(), PlanError> {
+        if !self.spec.read_only {
             return Ok(());
         }
         // Where the message queues will be: nothing of it is in sight when the program starts.
@@ -319,8 +316,8 @@ impl Mounts<'_> {
     /// The image's volumes, but for those at or below whose place the program has something else: who can write there
     /// could lead the path anywhere.
     fn own_image_volumes(&self) -> impl Iterator<Item = &str> {
-        let tmpfs = self.program.tmpfs.iter().map(|entry| entry.split(':').next().unwrap_or(entry));
-        let taken: Vec<_> = tmpfs.chain(self.program.volumes.iter().map(target_of)).collect();
+        let tmpfs = self.spec.tmpfs.iter().map(|entry| entry.split(':').next().unwrap_or(entry));
+        let taken: Vec<_> = tmpfs.chain(self.spec.volumes.iter().map(|volume| &*volume.target)).collect();
         let is_taken = move |volume: &str| taken.iter().any(|target| Path::new(volume).starts_with(target));
         // SECURITY: an overlay reads what is below it with the engine's own rights. Of the kernel's file systems it would
         // show what is hidden there.
@@ -331,8 +328,8 @@ impl Mounts<'_> {
                 || !real.is_absolute()
                 || THE_KERNELS.iter().any(|place| real.starts_with(place))
         };
-        self.image
-            .volumes()
+        self.spec
+            .image_volumes
             .iter()
             .map(String::as_str)
             .filter(move |volume| !is_taken(volume) && !is_kernels(volume))
@@ -340,13 +337,13 @@ impl Mounts<'_> {
 
     /// Where sandboxes will mount something of their own.
     fn private_directories(&self) -> impl Iterator<Item = &str> {
-        let tmpfs = self.program.tmpfs.iter().map(|entry| entry.split(':').next().unwrap_or(entry));
+        let tmpfs = self.spec.tmpfs.iter().map(|entry| entry.split(':').next().unwrap_or(entry));
         ["/proc"].into_iter().chain(tmpfs).chain(self.own_image_volumes())
     }
 
     /// Whether a file can be mounted at a path: there is one, or one can be made. A link that leads nowhere is neither.
     fn can_have_file(&self, path: &str) -> bool {
-        let writable = !self.program.read_only;
+        let writable = !self.spec.read_only;
         match (self.rootfs.find(path), self.rootfs.find_itself(path)) {
             (Found::Other, _) => true,
             (Found::Nothing, Found::Nothing) => writable,
@@ -357,14 +354,13 @@ impl Mounts<'_> {
     fn has_every_mount_point(&self) -> bool {
         let directories = ["/dev", "/sys"].into_iter().chain(self.private_directories());
         directories.into_iter().all(|path| self.rootfs.find(path) == Found::Directory)
-            && self.program.volumes.iter().all(|volume| self.rootfs.find(target_of(volume)) != Found::Nothing)
+            && self.spec.volumes.iter().all(|volume| self.rootfs.find(&volume.target) != Found::Nothing)
     }
 
     /// Makes a mount point, where the root is one that can be written to.
     fn mount_point(&self, steps: &mut Steps, target: &CStr, is_directory: bool) {
         let text = target.to_string_lossy();
-        if self.program.read_only && self.has_every_mount_point() || self.rootfs.find(&text) != Found::Nothing
-        {
+        if self.spec.read_only && self.has_every_mount_point() || self.rootfs.find(&text) != Found::Nothing {
             return;
         }
         for (at, _) in text.match_indices('/').skip(1) {
@@ -380,12 +376,6 @@ impl Mounts<'_> {
 enum Device {
     Made(u32, u32),
     Copied(Tree),
-}
-
-fn target_of(volume: &Volume) -> &str {
-    match volume {
-        Volume::Bind { target, .. } | Volume::Named { target, .. } => target,
-    }
 }
 
 /// A path as an option of overlayfs, in which colons and commas separate.
@@ -424,12 +414,12 @@ fn tmpfs_options(options: &str) -> (u64, String) {
     (flags, rest.join(","))
 }
 
-fn too_many(error: TooManyTrees) -> EngineError {
-    refused("putting the container together").because(error)
+fn too_many(error: TooManyTrees) -> PlanError {
+    PlanError::refused("putting the container together").because(error)
 }
 
-fn path(text: impl Into<Vec<u8>>) -> Result<CString, EngineError> {
-    c_string(text).map_err(|error| refused("a path of the container").because(error))
+fn path(text: impl Into<Vec<u8>>) -> Result<CString, PlanError> {
+    c_string(text).map_err(|error| PlanError::refused("a path of the container").because(error))
 }
 
 #[cfg(test)]

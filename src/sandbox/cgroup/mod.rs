@@ -3,6 +3,13 @@
 //! Each slot has a group of its own below the group that dcgi itself is in, so whatever bounds dcgi bounds its programs:
 //! `…/dcgi/INSTANCE-ENGINE/N`. Version 1 has a tree a controller, version 2 one for all. A controller is used where we may make
 //! groups in its tree; what cannot be enforced is known when the engine starts, and said.
+//!
+//! - `place`: where a controller's tree is, and this instance's directory in it
+//! - `v1`, `v2`: what differs between the versions
+
+mod place;
+mod v1;
+mod v2;
 
 use std::fs;
 use std::io;
@@ -13,8 +20,9 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use crate::engine::Program;
-use crate::instance::{Instance, Liveness};
+use super::spec::Limits;
+use crate::instance::Instance;
+use place::{find, sweep};
 
 /// The length of a period in which processor time is counted, in microseconds: the kernel's and Docker's own default.
 const PERIOD: u64 = 100_000;
@@ -29,7 +37,7 @@ const REMOVE_TRIES: u32 = 400;
 
 /// A kind of limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Controller {
+enum Controller {
     Memory,
     Cpu,
     Pids,
@@ -39,7 +47,7 @@ impl Controller {
     const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Pids];
 
     /// The kernel's name for it.
-    pub(super) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Cpu => "cpu",
@@ -48,7 +56,7 @@ impl Controller {
     }
 
     /// The key of a route that it enforces.
-    pub(super) fn key(self) -> &'static str {
+    fn key(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Cpu => "cpus",
@@ -75,7 +83,7 @@ struct Tree {
 
 /// The trees that can be used, and this instance's groups in them.
 #[derive(Debug)]
-pub(super) struct Cgroups {
+pub(crate) struct Cgroups {
     trees: Vec<Tree>,
     /// The controllers that cannot be used, and why.
     unavailable: Vec<(Controller, String)>,
@@ -89,7 +97,7 @@ pub(super) struct Cgroups {
 
 impl Cgroups {
     /// Finds out what can be used, and removes the groups of instances that are dead.
-    pub(super) fn discover(instance: &Instance, removals: TaskTracker) -> Self {
+    pub(crate) fn discover(instance: &Instance, removals: TaskTracker) -> Self {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         // A process may have several engines.
@@ -119,7 +127,7 @@ impl Cgroups {
 
     /// Removes the groups of instances that are dead. To be called now and then: a process that was killed may still be
     /// on its way out when the next one starts.
-    pub(super) fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         for shared in self.trees.iter().filter_map(|tree| tree.folder.parent()) {
             sweep(shared, &self.instance);
         }
@@ -127,7 +135,7 @@ impl Cgroups {
     }
 
     /// What cannot be enforced, in sentences for an operator.
-    pub(super) fn shortcomings(&self) -> Vec<String> {
+    pub(crate) fn shortcomings(&self) -> Vec<String> {
         let unavailable = self.unavailable.iter();
         unavailable
             .map(|(controller, why)| {
@@ -136,11 +144,11 @@ impl Cgroups {
             .collect()
     }
 
-    /// Makes a group with a program's limits in every tree.
+    /// Makes a group with limits in every tree.
     ///
     /// # Errors
     /// Where a directory cannot be made, or the kernel refuses a limit: with its name.
-    pub(super) fn create(self: &Arc<Self>, program: &Program) -> Result<Group, CgroupError> {
+    pub(crate) fn create(self: &Arc<Self>, limits: &Limits) -> Result<Group, CgroupError> {
         let name = self.count.fetch_add(1, Ordering::Relaxed).to_string();
         let mut group =
             Group { cgroups: self.clone(), folders: Vec::new(), oom_kills: None, oom_kills_before: 0 };
@@ -149,7 +157,7 @@ impl Cgroups {
             fs::create_dir(&folder).map_err(|error| CgroupError::new(&folder, error))?;
             group.folders.push(folder.clone());
             for controller in &tree.controllers {
-                for (file, value) in settings(tree.version, *controller, program) {
+                for (file, value) in settings(tree.version, *controller, limits) {
                     let path = folder.join(file);
                     match fs::write(&path, value) {
                         Ok(()) => {}
@@ -160,8 +168,8 @@ impl Cgroups {
                 }
                 if *controller == Controller::Memory {
                     group.oom_kills = Some(folder.join(match tree.version {
-                        Version::One => "memory.oom_control",
-                        Version::Two => "memory.events",
+                        Version::One => v1::OOM_KILLS,
+                        Version::Two => v2::OOM_KILLS,
                     }));
                 }
             }
@@ -183,7 +191,7 @@ impl Drop for Cgroups {
 /// A group of a limit could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("setting up {}", path.display())]
-pub(super) struct CgroupError {
+pub(crate) struct CgroupError {
     path: PathBuf,
     source: io::Error,
 }
@@ -195,47 +203,29 @@ impl CgroupError {
 }
 
 /// The files that set a limit, and what goes into each. In the order in which they must be written.
-fn settings(version: Version, controller: Controller, program: &Program) -> Vec<(&'static str, String)> {
-    let mut files = Vec::new();
+fn settings(version: Version, controller: Controller, limits: &Limits) -> Vec<(&'static str, String)> {
     match (controller, version) {
-        (Controller::Memory, Version::One) => {
-            if let Some(bytes) = program.memory {
-                files.push(("memory.limit_in_bytes", bytes.to_string()));
-                // Memory and swap together: no swap beside it.
-                files.push(("memory.memsw.limit_in_bytes", bytes.to_string()));
-            }
-        }
-        (Controller::Memory, Version::Two) => {
-            if let Some(bytes) = program.memory {
-                files.push(("memory.max", bytes.to_string()));
-                files.push(("memory.swap.max", "0".to_owned()));
-            }
-        }
-        (Controller::Cpu, version) => {
-            if let Some(cpus) = program.cpus {
-                // The kernel's least quota is a millisecond.
-                let quota = ((cpus * PERIOD as f64) as u64).max(1000);
-                match version {
-                    Version::One => {
-                        files.push(("cpu.cfs_period_us", PERIOD.to_string()));
-                        files.push(("cpu.cfs_quota_us", quota.to_string()));
-                    }
-                    Version::Two => files.push(("cpu.max", format!("{quota} {PERIOD}"))),
-                }
-            }
-        }
+        (Controller::Memory, Version::One) => limits.memory.map(v1::memory).unwrap_or_default(),
+        (Controller::Memory, Version::Two) => limits.memory.map(v2::memory).unwrap_or_default(),
+        (Controller::Cpu, Version::One) => limits.cpus.map(quota).map(v1::cpu).unwrap_or_default(),
+        (Controller::Cpu, Version::Two) => limits.cpus.map(quota).map(v2::cpu).unwrap_or_default(),
+        // The same in both.
         (Controller::Pids, _) => {
-            if let Some(pids) = program.pids {
-                files.push(("pids.max", (u64::from(pids) + OWN_PROCESSES).to_string()));
-            }
+            let most = limits.pids.map(|pids| (u64::from(pids) + OWN_PROCESSES).to_string());
+            most.map(|most| ("pids.max", most)).into_iter().collect()
         }
     }
-    files
+}
+
+/// How much processor time there is in a [`PERIOD`], in microseconds.
+fn quota(cpus: f64) -> u64 {
+    // The kernel's least is a millisecond.
+    ((cpus * PERIOD as f64) as u64).max(1000)
 }
 
 /// A slot's groups. Dropped, they are removed in the background, as soon as the last process has left.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     cgroups: Arc<Cgroups>,
     folders: Vec<PathBuf>,
     oom_kills: Option<PathBuf>,
@@ -248,7 +238,7 @@ impl Group {
     ///
     /// # Errors
     /// Where one cannot be opened.
-    pub(super) fn doors(&self) -> Result<Vec<fs::File>, CgroupError> {
+    pub(crate) fn doors(&self) -> Result<Vec<fs::File>, CgroupError> {
         let open = |folder: &PathBuf| {
             let path = folder.join("cgroup.procs");
             fs::File::options().write(true).open(&path).map_err(|error| CgroupError::new(&path, error))
@@ -258,7 +248,7 @@ impl Group {
 
     /// Whether the kernel has killed a process here for want of memory since the last call. `None`: memory is not
     /// counted.
-    pub(super) fn ran_out_of_memory(&mut self) -> Option<bool> {
+    pub(crate) fn ran_out_of_memory(&mut self) -> Option<bool> {
         let file = fs::read_to_string(self.oom_kills.as_ref()?).ok()?;
         // The same line in the files of both versions.
         let count = file.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()?;
@@ -301,179 +291,14 @@ fn removed(folder: &Path) -> bool {
     }
 }
 
-/// Where a controller's tree is mounted, and where in it this process is.
-struct Place {
-    version: Version,
-    mount: PathBuf,
-    own: PathBuf,
-}
-
-fn find(controller: Controller, mounts: &str, own: &str) -> Result<Place, String> {
-    let first = find_in(controller, Version::One, mounts, own);
-    first
-        .or_else(|| find_in(controller, Version::Two, mounts, own))
-        .ok_or_else(|| format!("the kernel has no `{}` controller mounted", controller.name()))
-}
-
-fn find_in(controller: Controller, version: Version, mounts: &str, own: &str) -> Option<Place> {
-    // proc_pid_mountinfo(5): id, parent, device, root, mount point, options, …, `-`, type, source, super options.
-    let (root, mount) = mounts.lines().find_map(|line| {
-        let (head, tail) = line.split_once(" - ")?;
-        let mut tail = tail.split(' ');
-        let kind = tail.next()?;
-        let options = tail.nth(1)?;
-        let matches = match version {
-            Version::One => kind == "cgroup" && options.split(',').any(|option| option == controller.name()),
-            Version::Two => kind == "cgroup2",
-        };
-        let mut head = head.split(' ').skip(3);
-        matches.then_some((head.next()?, head.next()?))
-    })?;
-    // cgroups(7): hierarchy, controllers, path.
-    let path = own.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next()?, fields.next()?);
-        let matches = match version {
-            Version::One => controllers.split(',').any(|name| name == controller.name()),
-            Version::Two => controllers.is_empty(),
-        };
-        matches.then_some(path)
-    })?;
-    let mount = PathBuf::from(mount);
-    let inside = path.strip_prefix(root).unwrap_or(path).trim_start_matches('/');
-    let own = if inside.is_empty() { mount.clone() } else { mount.join(inside) };
-    if version == Version::Two {
-        let available = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-        if !available.split_ascii_whitespace().any(|name| name == controller.name()) {
-            return None;
-        }
-    }
-    Some(Place { version, mount, own })
-}
-
-impl Place {
-    /// Makes this instance's directory, where the controller counts.
-    fn prepare(
-        self,
-        controller: Controller,
-        instance: &Instance,
-        name: &str,
-    ) -> Result<(Version, PathBuf), String> {
-        let mut refusal = String::new();
-        let mut candidates = vec![self.own.clone()];
-        if self.own != self.mount {
-            if self.version == Version::Two {
-                // A group of version 2 that has processes cannot be divided: cgroups(7), "no internal processes". A
-                // service manager that hands one over puts the service into a group below it.
-                candidates.extend(self.own.parent().map(Path::to_owned));
-            }
-            // Where our own group is not ours to divide, a system administrator may still use the whole tree.
-            candidates.push(self.mount.clone());
-        }
-        for base in candidates {
-            match prepare_below(&base, self.version, controller, instance, name) {
-                Ok(folder) => return Ok((self.version, folder)),
-                Err(error) if refusal.is_empty() => refusal = format!("{}: {error}", base.display()),
-                Err(_) => {}
-            }
-        }
-        Err(refusal)
-    }
-}
-
-fn prepare_below(
-    base: &Path,
-    version: Version,
-    controller: Controller,
-    instance: &Instance,
-    name: &str,
-) -> io::Result<PathBuf> {
-    let shared = base.join("dcgi");
-    let folder = shared.join(name);
-    if version == Version::Two {
-        enable(base, controller)?;
-    }
-    make(&shared)?;
-    if version == Version::Two {
-        enable(&shared, controller)?;
-    }
-    sweep(&shared, instance);
-    make(&folder)?;
-    if version == Version::Two {
-        enable(&folder, controller)?;
-    }
-    Ok(folder)
-}
-
-fn make(folder: &Path) -> io::Result<()> {
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Has a controller count in the groups below one: cgroups(7), `cgroup.subtree_control`.
-fn enable(folder: &Path, controller: Controller) -> io::Result<()> {
-    let file = folder.join("cgroup.subtree_control");
-    let enabled = fs::read_to_string(&file)?;
-    if enabled.split_ascii_whitespace().any(|name| name == controller.name()) {
-        return Ok(());
-    }
-    fs::write(file, format!("+{}", controller.name()))
-}
-
-/// Removes what dead instances have left: their processes have ended with them.
-fn sweep(shared: &Path, instance: &Instance) {
-    for entry in fs::read_dir(shared).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let other = name.to_str().and_then(|name| Instance::parse(name.split_once('-')?.0));
-        let dead = other.is_some_and(|other| match instance.liveness_of(&other) {
-            Liveness::Dead => true,
-            Liveness::Alive => false,
-            // Groups do not survive a boot: it is in another PID namespace, and its own to clear.
-            Liveness::Unknown => false,
-        });
-        if dead {
-            for group in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-                if group.path().is_dir() {
-                    _ = fs::remove_dir(group.path());
-                }
-            }
-            _ = fs::remove_dir(entry.path());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HYBRID_MOUNTS: &str = "\
-30 20 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
-31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime shared:1 - cgroup cgroup rw,cpu,cpuacct
-32 30 0:28 /outer /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
-33 30 0:29 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
-";
-    const HYBRID_OWN: &str = "4:memory:/outer/inner\n1:cpu,cpuacct:/\n0::/x\n";
-
-    #[test]
-    fn a_controller_of_version_1_is_found_in_its_own_tree() {
-        let place = find(Controller::Cpu, HYBRID_MOUNTS, HYBRID_OWN).unwrap_or_else(|why| panic!("{why}"));
-        assert_eq!((place.version, place.own.to_str()), (Version::One, Some("/sys/fs/cgroup/cpu")));
-        let place = find(Controller::Memory, HYBRID_MOUNTS, HYBRID_OWN).unwrap_or_else(|why| panic!("{why}"));
-        assert_eq!(place.own.to_str(), Some("/sys/fs/cgroup/memory/inner"));
-    }
-
-    #[test]
-    fn a_controller_that_is_nowhere_is_named() {
-        let why = find(Controller::Pids, "", "").err().unwrap();
-        assert_eq!(why, "the kernel has no `pids` controller mounted");
-    }
-
     #[test]
     fn limits_become_the_files_of_each_version() {
-        let program = Program { memory: Some(1 << 20), cpus: Some(0.5), pids: Some(10), ..Program::new("x") };
-        let files = |version, controller| settings(version, controller, &program);
+        let limits = Limits { memory: Some(1 << 20), cpus: Some(0.5), pids: Some(10) };
+        let files = |version, controller| settings(version, controller, &limits);
         assert_eq!(
             files(Version::Two, Controller::Memory),
             [("memory.max", "1048576".to_owned()), ("memory.swap.max", "0".to_owned()),]
@@ -482,7 +307,7 @@ mod tests {
         assert_eq!(files(Version::Two, Controller::Cpu), [("cpu.max", "50000 100000".to_owned())]);
         assert_eq!(files(Version::One, Controller::Cpu)[1], ("cpu.cfs_quota_us", "50000".to_owned()));
         assert_eq!(files(Version::One, Controller::Pids), [("pids.max", "11".to_owned())]);
-        let unlimited = Program { memory: None, ..program };
+        let unlimited = Limits { memory: None, ..limits };
         assert_eq!(settings(Version::Two, Controller::Memory, &unlimited), []);
     }
 }

@@ -14,35 +14,35 @@ const PAGE: usize = 4096;
 
 /// The description of a slot and of the sandboxes that it makes, one after the other.
 #[derive(Debug, Default)]
-pub(in super::super) struct Template {
+pub(crate) struct Template {
     /// `CLONE_NEW*`: what a slot's sandboxes share with it, beside its mounts.
-    pub(in super::super) slot_namespaces: i32,
+    pub(in crate::sandbox) slot_namespaces: i32,
     /// `CLONE_NEW*`: what each sandbox has of its own.
-    pub(in super::super) sandbox_namespaces: i32,
+    pub(in crate::sandbox) sandbox_namespaces: i32,
     /// What the slot does once.
-    pub(in super::super) slot_steps: Steps,
+    pub(in crate::sandbox) slot_steps: Steps,
     /// What each sandbox does.
-    pub(in super::super) sandbox_steps: Steps,
+    pub(in crate::sandbox) sandbox_steps: Steps,
     /// Whether a small init is process 1.
-    pub(in super::super) init: bool,
+    pub(in crate::sandbox) init: bool,
     /// Whether a slot may serve again: nothing that its sandboxes may do outlives them.
-    pub(in super::super) reuse: bool,
+    pub(crate) reuse: bool,
     /// Whether a sandbox has to show that its network namespace is as it was.
-    pub(in super::super) own_network: bool,
+    pub(in crate::sandbox) own_network: bool,
     /// Whether supplementary groups can be set: not in a user namespace of an ordinary user's.
-    pub(in super::super) set_groups: bool,
+    pub(in crate::sandbox) set_groups: bool,
     /// The program's user and group, as seen in the slot's user namespace.
-    pub(in super::super) user: (u32, u32),
+    pub(in crate::sandbox) user: (u32, u32),
     /// Its supplementary groups.
-    pub(in super::super) groups: Vec<u32>,
+    pub(in crate::sandbox) groups: Vec<u32>,
     /// The capabilities that the program may have, a bit each.
-    pub(in super::super) capabilities: u64,
+    pub(in crate::sandbox) capabilities: u64,
     /// `RLIMIT_*`, soft and hard.
-    pub(in super::super) limits: Vec<(u32, u64, u64)>,
+    pub(in crate::sandbox) limits: Vec<(u32, u64, u64)>,
     /// The filter of system calls that a slot attaches, 8 bytes an instruction; its sandboxes have it from there.
-    pub(in super::super) slot_filter: Vec<u8>,
+    pub(in crate::sandbox) slot_filter: Vec<u8>,
     /// The filter that each sandbox adds.
-    pub(in super::super) filter: Vec<u8>,
+    pub(in crate::sandbox) filter: Vec<u8>,
 }
 
 impl Template {

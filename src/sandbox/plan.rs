@@ -1,4 +1,4 @@
-//! What a program's container is made of: from a program and its image to steps for the launcher.
+//! What a container is made of: from its [`Spec`] to steps for the launcher.
 //!
 //! All policy is here, and nothing of it is unsafe: which namespaces, which mounts with which options, what is hidden,
 //! what is dropped. What it comes to is the template of a slot.
@@ -7,13 +7,14 @@ mod mounts;
 
 use mounts::Mounts;
 
+use super::capability;
+use super::error::PlanError;
 use super::host::Host;
 use super::launcher::{Steps, Template};
 use super::rootfs::{Found, Rootfs};
 use super::seccomp;
+use super::spec::{Network, Spec};
 use super::user::{self, User};
-use crate::engine::{EngineError, EngineErrorKind, Network, Program};
-use crate::images::Image;
 
 /// Where the kernel's own file systems are. Nothing of an image's is mounted at or below these.
 const THE_KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -23,52 +24,37 @@ const HARMLESS: [&str; 5] = ["NET_BIND_SERVICE", "AUDIT_WRITE", "FSETID", "KILL"
 
 /// A template, and what of the program is settled with it.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) template: Template,
+pub(crate) struct Plan {
+    pub(crate) template: Template,
     /// Who the program runs as.
-    pub(super) user: User,
+    pub(crate) user: User,
     /// Who is to own its streams, where that is not us: as the host numbers them.
-    pub(super) owner: Option<(u32, u32)>,
+    pub(crate) owner: Option<(u32, u32)>,
 }
 
-/// Plans the containers of a program.
+/// Plans the containers of a kind.
 ///
 /// # Errors
-/// Where the program asks for what this engine does not have, or the image has no such user.
-pub(super) fn plan(program: &Program, image: &Image, host: &Host) -> Result<Plan, EngineError> {
-    let rootfs = Rootfs::open(image.rootfs()).map_err(|error| {
-        EngineError::new(
-            EngineErrorKind::ImageMissing,
-            format!("opening the files of image `{}`", program.image),
-        )
-        .because(error)
-    })?;
-    let own_network = match &program.network {
-        Network::None => true,
-        Network::Host => false,
-        network @ (Network::Bridge | Network::Named(_)) => {
-            return Err(refused(format!(
-                "the embedded engine has no network `{}`: it knows `none` and `host`; use engine = \"docker\"",
-                network.as_str()
-            )));
-        }
-    };
-    let wanted = program.user.as_deref().unwrap_or(&image.config().user);
-    let user =
-        user::resolve(&rootfs, wanted).map_err(|error| refused("looking up the user").because(error))?;
+/// Where the root cannot be opened, something in it is not as it has to be, or it has no such user.
+pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<Plan, PlanError> {
+    let rootfs = Rootfs::open(&spec.root)
+        .map_err(|error| PlanError::missing(format!("opening the files of {}", spec.name)).because(error))?;
+    let own_network = spec.network == Network::Own;
+    let user = user::resolve(&rootfs, &spec.user)
+        .map_err(|error| PlanError::refused("looking up the user").because(error))?;
     for place in THE_KERNELS {
         // SECURITY: what is mounted there, hidden and protected is found by name. A link in an image would lead the
         // names of what is protected elsewhere.
         if rootfs.find_itself(place) == Found::Other {
-            return Err(refused(format!(
-                "image `{}` has something else than a directory at {place}",
-                program.image
+            return Err(PlanError::refused(format!(
+                "{} has something else than a directory at {place}",
+                spec.name
             )));
         }
     }
-    let mounts = Mounts { program, image, host, rootfs, own_network };
-    let capabilities = super::capability::mask(&program.cap_add);
-    let filters = seccomp::Filters::new(&program.cap_add.iter().map(String::as_str).collect());
+    let mounts = Mounts { spec, host, rootfs, own_network };
+    let capabilities = capability::mask(&spec.cap_add);
+    let filters = seccomp::Filters::new(&spec.cap_add.iter().map(String::as_str).collect());
     let mut template = Template {
         slot_namespaces: if own_network { libc::CLONE_NEWNET } else { 0 },
         sandbox_namespaces: libc::CLONE_NEWPID
@@ -76,10 +62,10 @@ pub(super) fn plan(program: &Program, image: &Image, host: &Host) -> Result<Plan
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWCGROUP,
-        init: program.init,
+        init: spec.init,
         // Without an init nobody can say how the network namespace was left.
-        reuse: program.cap_add.iter().all(|name| HARMLESS.contains(&name.as_str()))
-            && (program.init || !own_network),
+        reuse: spec.cap_add.iter().all(|name| HARMLESS.contains(&name.as_str()))
+            && (spec.init || !own_network),
         own_network,
         set_groups: host.is_root(),
         user: (user.uid, user.gid),
@@ -101,16 +87,19 @@ pub(super) fn plan(program: &Program, image: &Image, host: &Host) -> Result<Plan
 
 impl Plan {
     /// What it comes to, for an operator to read.
-    pub(super) fn describe(&self, program: &Program) -> serde_json::Value {
-        let template = &self.template;
+    pub(crate) fn describe(&self, spec: &Spec) -> serde_json::Value {
+        let (template, limits) = (&self.template, &spec.limits);
         serde_json::json!({
             "user": { "uid": self.user.uid, "gid": self.user.gid, "groups": self.user.groups },
-            "capabilities": program.cap_add,
+            "capabilities": spec.cap_add,
             "no_new_privileges": true,
-            "network": program.network.as_str(),
-            "read_only": program.read_only,
-            "init": program.init,
-            "limits": { "memory": program.memory, "cpus": program.cpus, "pids": program.pids },
+            "network": match spec.network {
+                Network::Own => "none",
+                Network::Host => "host",
+            },
+            "read_only": spec.read_only,
+            "init": spec.init,
+            "limits": { "memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids },
             "slot": template.slot_steps.names(),
             "sandbox": template.sandbox_steps.names(),
         })
@@ -127,8 +116,4 @@ fn become_another(steps: &mut Steps, user: &User) {
 
 fn bytes_of(filter: Vec<seccomp::Instruction>) -> Vec<u8> {
     filter.into_iter().flat_map(seccomp::Instruction::to_bytes).collect()
-}
-
-fn refused(what: impl Into<String>) -> EngineError {
-    EngineError::new(EngineErrorKind::Refused, what)
 }

@@ -13,7 +13,7 @@ const LARGEST: u64 = 4 << 20;
 
 /// A directory that is to be a container's root.
 #[derive(Debug)]
-pub(super) struct Rootfs(OwnedFd);
+pub(crate) struct Rootfs(OwnedFd);
 
 /// What is found at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) enum Found {
 impl Rootfs {
     /// # Errors
     /// Where it is no directory, or cannot be read.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::empty())?))
     }
@@ -67,7 +67,7 @@ impl Rootfs {
     }
 
     /// A directory inside, links followed.
-    pub(super) fn open_directory(&self, path: &str) -> Option<OwnedFd> {
+    pub(crate) fn open_directory(&self, path: &str) -> Option<OwnedFd> {
         self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY).ok()
     }
 

@@ -14,11 +14,11 @@ use super::zygote::UMASK;
 pub(super) const TREES: usize = 64;
 
 /// How an attached mount is restricted: `MOUNT_ATTR_*` of mount_setattr(2).
-pub(in super::super) mod attribute {
-    pub(in crate::engine::embedded) const READ_ONLY: u64 = 0x1;
-    pub(in crate::engine::embedded) const NO_SUID: u64 = 0x2;
-    pub(in crate::engine::embedded) const NO_DEV: u64 = 0x4;
-    pub(in crate::engine::embedded) const NO_EXEC: u64 = 0x8;
+pub(in crate::sandbox) mod attribute {
+    pub(in crate::sandbox) const READ_ONLY: u64 = 0x1;
+    pub(in crate::sandbox) const NO_SUID: u64 = 0x2;
+    pub(in crate::sandbox) const NO_DEV: u64 = 0x4;
+    pub(in crate::sandbox) const NO_EXEC: u64 = 0x8;
 }
 
 macro_rules! kinds {
@@ -40,7 +40,7 @@ kinds![
 
 /// A list of steps, and what each is called.
 #[derive(Debug, Default)]
-pub(in super::super) struct Steps {
+pub(crate) struct Steps {
     pub(super) encoded: Writer,
     names: Vec<String>,
     trees: u32,
@@ -48,21 +48,21 @@ pub(in super::super) struct Steps {
 
 /// A copied mount, not attached yet.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Tree(u32);
+pub(in crate::sandbox) struct Tree(u32);
 
 /// Beyond [`TREES`].
 #[derive(Debug, thiserror::Error)]
 #[error("more than {} volumes", TREES - 8)]
-pub(in super::super) struct TooManyTrees;
+pub(in crate::sandbox) struct TooManyTrees;
 
 impl Steps {
     /// What a step is called, for an error.
-    pub(in super::super) fn name(&self, index: u32) -> &str {
+    pub(in crate::sandbox) fn name(&self, index: u32) -> &str {
         self.names.get(index as usize).map_or("an unknown step", String::as_str)
     }
 
     /// What all steps are called, in order.
-    pub(in super::super) fn names(&self) -> &[String] {
+    pub(in crate::sandbox) fn names(&self) -> &[String] {
         &self.names
     }
 
@@ -74,7 +74,7 @@ impl Steps {
     }
 
     /// mount(2), with flags such as `MS_NOSUID`.
-    pub(in super::super) fn mount(
+    pub(in crate::sandbox) fn mount(
         &mut self,
         source: &CStr,
         target: &CStr,
@@ -88,7 +88,7 @@ impl Steps {
     }
 
     /// The same, where the kernel may refuse.
-    pub(in super::super) fn try_mount(&mut self, kind: &CStr, target: &CStr, flags: u64, options: &CStr) {
+    pub(in crate::sandbox) fn try_mount(&mut self, kind: &CStr, target: &CStr, flags: u64, options: &CStr) {
         let name = format!("mounting {} at {}", kind.to_string_lossy(), target.to_string_lossy());
         self.mount_step(true, name, kind, target, kind, flags, options);
     }
@@ -113,7 +113,7 @@ impl Steps {
     }
 
     /// Takes hold of what is mounted at a path, to be attached elsewhere when this path is out of sight.
-    pub(in super::super) fn copy_mount(
+    pub(in crate::sandbox) fn copy_mount(
         &mut self,
         path: &CStr,
         recursive: bool,
@@ -131,7 +131,7 @@ impl Steps {
     }
 
     /// Attaches it, with these attributes on everything in it.
-    pub(in super::super) fn attach(&mut self, tree: Tree, target: &CStr, attributes: u64) {
+    pub(in crate::sandbox) fn attach(&mut self, tree: Tree, target: &CStr, attributes: u64) {
         let step =
             self.step(Kind::Attach, false, format!("mounting a volume at {}", target.to_string_lossy()));
         step.number(tree.0);
@@ -140,19 +140,19 @@ impl Steps {
     }
 
     /// Adds attributes to the mount at a path.
-    pub(in super::super) fn restrict(&mut self, target: &CStr, attributes: u64) {
+    pub(in crate::sandbox) fn restrict(&mut self, target: &CStr, attributes: u64) {
         let step = self.step(Kind::Restrict, false, format!("restricting {}", target.to_string_lossy()));
         step.string(target);
         step.long(attributes);
     }
 
     /// Makes what is mounted at a path the root, and lets go of all else.
-    pub(in super::super) fn pivot(&mut self, root: &CStr) {
+    pub(in crate::sandbox) fn pivot(&mut self, root: &CStr) {
         self.step(Kind::Pivot, false, format!("making {} the root", root.to_string_lossy())).string(root);
     }
 
     /// Makes a directory where there is nothing.
-    pub(in super::super) fn directory(&mut self, path: &CStr, mode: u32) {
+    pub(in crate::sandbox) fn directory(&mut self, path: &CStr, mode: u32) {
         let step =
             self.step(Kind::Directory, false, format!("making the directory {}", path.to_string_lossy()));
         step.string(path);
@@ -160,35 +160,35 @@ impl Steps {
     }
 
     /// Makes a file, empty or not; one that is there is left as it is.
-    pub(in super::super) fn file(&mut self, path: &CStr, content: &[u8]) {
+    pub(in crate::sandbox) fn file(&mut self, path: &CStr, content: &[u8]) {
         let step = self.step(Kind::File, false, format!("making the file {}", path.to_string_lossy()));
         step.string(path);
         step.bytes(content);
     }
 
     /// Makes a file that ends with the sandbox's host name and a line feed.
-    pub(in super::super) fn host_file(&mut self, path: &CStr, content: &[u8]) {
+    pub(in crate::sandbox) fn host_file(&mut self, path: &CStr, content: &[u8]) {
         let step = self.step(Kind::HostFile, false, format!("making the file {}", path.to_string_lossy()));
         step.string(path);
         step.bytes(content);
     }
 
     /// Makes a symbolic link.
-    pub(in super::super) fn link(&mut self, target: &CStr, path: &CStr) {
+    pub(in crate::sandbox) fn link(&mut self, target: &CStr, path: &CStr) {
         let step = self.step(Kind::Link, false, format!("making the link {}", path.to_string_lossy()));
         step.string(target);
         step.string(path);
     }
 
     /// Makes a character device that everyone may use.
-    pub(in super::super) fn device(&mut self, path: &CStr, major: u32, minor: u32) {
+    pub(in crate::sandbox) fn device(&mut self, path: &CStr, major: u32, minor: u32) {
         let step = self.step(Kind::Device, false, format!("making the device {}", path.to_string_lossy()));
         step.string(path);
         step.long(libc::makedev(major, minor));
     }
 
     /// Hides a file behind an empty one, a directory behind an empty one; nothing where there is neither.
-    pub(in super::super) fn mask(&mut self, path: &CStr, empty_file: &CStr, empty_directory: &CStr) {
+    pub(in crate::sandbox) fn mask(&mut self, path: &CStr, empty_file: &CStr, empty_directory: &CStr) {
         let step = self.step(Kind::Mask, false, format!("hiding {}", path.to_string_lossy()));
         step.string(path);
         step.string(empty_file);
@@ -196,7 +196,7 @@ impl Steps {
     }
 
     /// Makes a path read-only, with all below it on the same file system. `required`: it has to be there.
-    pub(in super::super) fn protect(&mut self, path: &CStr, attributes: u64, required: bool) {
+    pub(in crate::sandbox) fn protect(&mut self, path: &CStr, attributes: u64, required: bool) {
         let step = self.step(Kind::Protect, false, format!("protecting {}", path.to_string_lossy()));
         step.string(path);
         step.long(attributes);
@@ -204,34 +204,34 @@ impl Steps {
     }
 
     /// Lets go of a mount. What still uses it keeps it.
-    pub(in super::super) fn unmount(&mut self, path: &CStr) {
+    pub(in crate::sandbox) fn unmount(&mut self, path: &CStr) {
         self.step(Kind::Unmount, false, format!("unmounting {}", path.to_string_lossy())).string(path);
     }
 
     /// Removes a file.
-    pub(in super::super) fn remove(&mut self, path: &CStr) {
+    pub(in crate::sandbox) fn remove(&mut self, path: &CStr) {
         self.step(Kind::Remove, false, format!("removing {}", path.to_string_lossy())).string(path);
     }
 
     /// Writes into a file that is there: one of the kernel's.
-    pub(in super::super) fn write(&mut self, path: &CStr, content: &[u8]) {
+    pub(in crate::sandbox) fn write(&mut self, path: &CStr, content: &[u8]) {
         let step = self.step(Kind::Write, false, format!("writing {}", path.to_string_lossy()));
         step.string(path);
         step.bytes(content);
     }
 
     /// Sets the sandbox's host name.
-    pub(in super::super) fn host_name(&mut self) {
+    pub(in crate::sandbox) fn host_name(&mut self) {
         self.step(Kind::HostName, false, "setting the host name");
     }
 
     /// Sets up the loopback interface.
-    pub(in super::super) fn loopback_up(&mut self) {
+    pub(in crate::sandbox) fn loopback_up(&mut self) {
         self.step(Kind::LoopbackUp, false, "setting up the loopback interface");
     }
 
     /// Leaves some namespaces for new ones: unshare(2).
-    pub(in super::super) fn unshare(&mut self, namespaces: i32, name: &str) {
+    pub(in crate::sandbox) fn unshare(&mut self, namespaces: i32, name: &str) {
         self.step(Kind::Unshare, false, format!("making {name}")).long(namespaces as u64);
     }
 }
@@ -385,6 +385,6 @@ fn or_exists(done: sys::Result<()>) -> sys::Result<()> {
 ///
 /// # Errors
 /// Where it holds a NUL, which no path of the kernel's can.
-pub(in super::super) fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, std::ffi::NulError> {
+pub(in crate::sandbox) fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, std::ffi::NulError> {
     CString::new(text)
 }

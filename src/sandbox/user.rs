@@ -6,13 +6,13 @@ use super::rootfs::Rootfs;
 
 /// A user of an image, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// Supplementary groups: those that list the user, where no group was named.
-    pub(super) groups: Vec<u32>,
+    pub(crate) groups: Vec<u32>,
     /// The home directory, `/` where the image knows none.
-    pub(super) home: String,
+    pub(crate) home: String,
 }
 
 /// No such user or group in the image.
