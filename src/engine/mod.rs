@@ -1,8 +1,11 @@
 //! Where programs run.
 //!
 //! An [`Engine`] begins a [`Program`] for one [`Invocation`] and gives a [`Process`]: standard input,
-//! output and error, an exit status, and an end that always comes. Engines know nothing of HTTP; what a
-//! request means is settled before it reaches them.
+//! output and error, an exit status, and an end that always comes.
+//!
+//! This room uses `agent`, which runs in containers that wait or stay; `images` and `sandbox`, both for [`embedded`]; and the
+//! leaves `instance` and `reason`. Engines never know HTTP, CGI or a route's configuration: what a request means is settled
+//! before it reaches them.
 //!
 //! The trait is small on purpose. An engine that makes containers itself and one that asks a scheduler for
 //! them differ in everything but these calls.

@@ -1,5 +1,9 @@
 //! Images on this machine's disk, unpacked and ready to run from.
 //!
+//! This room uses the leaf `reason`, and no other room. It knows no engine, container, route or request: an engine that uses
+//! a store says where else to look ([`Store::with_engine`]). It never executes anything of an image, and never asks for an
+//! image that nobody has named.
+//!
 //! A [`Store`] is a directory that several processes may share. Nothing in it is ever half done: what is being made stands
 //! in `work/` and is renamed into place when it is whole and on the disk. Other users cannot enter it, so that a
 //! set-user-ID file of an image is of no use to them.

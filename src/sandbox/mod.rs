@@ -1,12 +1,12 @@
 //! Containers of our own making: namespaces, control groups, overlayfs and seccomp, without a daemon.
 //!
+//! This room uses the leaves `instance` and `reason`, and no other room. It knows no engine, route or request, and not
+//! where a root directory comes from; it never pulls, unpacks or writes to one.
+//!
 //! From a [`Spec`], what a container is to be, [`plan`] makes a template; from that the launcher makes *slots*, of what no
 //! request can change, and in a slot one *sandbox* after the other, each of which executes a program. What a program is
 //! executed with comes last, as a [`Run`]; how it ended is a [`Message`]. The agent starts its programs by the same code
 //! ([`Spawner`]).
-//!
-//! It uses the leaves `instance` and `reason`, and no other room. It never knows an engine, a program's route or request,
-//! or where a root directory comes from.
 //!
 //! - `spec`: what a container is to be; `error`: why it cannot be
 //! - `plan`: from that to steps for the launcher. All policy is here

@@ -1,19 +1,18 @@
 //! The `embedded` engine: containers by namespaces, cgroups, overlayfs and seccomp, without a daemon.
 //!
+//! This is the thin piece between a [`Program`] and an [`Invocation`] on one side and the sandbox's words on the other. It
+//! uses `images`, where root file systems come from; `sandbox`, which makes the containers; the agent's executable, for
+//! containers that are shared; and the [`docker`] engine, to have missing images from it. It makes no mount, no process and
+//! no rule of security itself.
+//!
 //! A request takes a sandbox that waits, hands it the environment and three pipes, and reads how the program ended:
 //! no file system is unpacked, nothing is asked of anybody else. What of a container a request cannot change is kept
 //! for the next one, in a *slot*; the rest is made anew for each, ahead of time where the route is in use.
-//!
-//! This is the thin piece between a [`Program`] and an [`Invocation`] on one side and the sandbox's words on the other:
 //!
 //! - `spec`: what a program's containers are to be; `volume`: the directories that it calls by name
 //! - `pool`: a route's slots and waiting sandboxes
 //! - `process`, `environment`: one request's use of one
 //! - `shared`: sandboxes that stay, for many requests
-//!
-//! It uses `images`, where root file systems come from, and `sandbox`, which makes the containers; the agent's
-//! executable, for containers that are shared; and the other engine, to have missing images from it. It makes no mount,
-//! no process and no rule of security itself.
 //!
 //! # Security
 //! Inside, a program has at most what Docker's defaults give: see `docs/security.md`, where each line names its test.
