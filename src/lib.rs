@@ -56,7 +56,11 @@
 //! - [`engine`]: the trait behind which programs run, and two of them, [`docker`](engine::docker) and
 //!   [`embedded`](engine::embedded).
 //! - [`agent`]: what runs inside a container that waits for its request, or serves many.
+//! - [`images`]: images on this machine's disk, for the embedded engine.
+//! - `sandbox`: the embedded engine's containers: namespaces, control groups, mounts, filters. The only `unsafe` code.
 //! - [`config`]: `dcgi.toml`, read into all of these.
+//!
+//! No two of these rooms need each other: `tests/rooms.rs` has the order in which they stand, and holds them to it.
 //!
 //! # What holds
 //!
@@ -75,7 +79,10 @@ pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod gateway;
+pub mod images;
+mod instance;
 mod reason;
+mod sandbox;
 pub mod server;
 pub mod site;
 

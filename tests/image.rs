@@ -13,8 +13,8 @@ use std::process::{Child, Command, Stdio};
 use common::docker::docker;
 use common::server::unique_path;
 use common::{PATIENCE, wait_until};
-use dcgi::engine::PullPolicy;
-use dcgi::engine::embedded::store::Store;
+use dcgi::engine::docker::answering;
+use dcgi::images::{PullPolicy, Store};
 
 /// A store in a directory of its own.
 struct Place(PathBuf);
@@ -631,7 +631,7 @@ fn an_index_of_a_registry_is_an_oci_layout_once_it_is_in_an_archive() {
 async fn a_missing_image_is_taken_from_the_engine_that_answers() {
     let place = Place::new();
     let name = common::docker::probe_image();
-    let store = Store::open(place.store()).unwrap();
+    let store = Store::open(place.store()).unwrap().with_engine(answering);
     store.resolve(name, PullPolicy::Never).await.unwrap_err();
     let image = store.resolve(name, PullPolicy::Missing).await.unwrap();
     assert_eq!(image.id(), probe_id());
@@ -644,7 +644,7 @@ async fn a_missing_image_is_taken_from_the_engine_that_answers() {
 async fn an_image_that_no_engine_has_is_pulled_once_for_all_who_ask() {
     let (place, registry) = (Place::new(), Registry::start());
     docker(&["rmi", &registry.image]);
-    let store = Store::open(place.store()).unwrap();
+    let store = Store::open(place.store()).unwrap().with_engine(answering);
     let asking: Vec<_> = (0..4)
         .map(|_| {
             let (store, name) = (store.clone(), registry.image.clone());
@@ -665,7 +665,7 @@ async fn an_image_that_no_engine_has_is_pulled_once_for_all_who_ask() {
 async fn who_gives_up_does_not_end_the_pull_that_others_wait_for() {
     let (place, registry) = (Place::new(), Registry::start());
     docker(&["rmi", &registry.image]);
-    let store = Store::open(place.store()).unwrap();
+    let store = Store::open(place.store()).unwrap().with_engine(answering);
     let begun = async {
         while names(&place.store().join("locks")).is_empty() {
             tokio::task::yield_now().await;

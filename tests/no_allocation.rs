@@ -64,7 +64,7 @@ fn probe() -> Store {
 }
 
 async fn engine(store: &Store) -> Arc<EmbeddedEngine> {
-    let store = dcgi::engine::embedded::store::Store::open(store.path()).unwrap();
+    let store = dcgi::images::Store::open(store.path()).unwrap();
     Arc::new(EmbeddedEngine::new(store).await.unwrap())
 }
 

@@ -1,5 +1,8 @@
 //! The agent: what runs inside a container that waits for its request, or serves many.
 //!
+//! This room uses `sandbox`, to execute programs, and no other room: the same small program is to run in any engine's
+//! containers. It knows no engine, image, route or HTTP, and never talks to anybody but dcgi, or whoever speaks SCGI to it.
+//!
 //! It speaks SCGI ([`scgi`]). Where it has dialled in to dcgi, over a unix socket, a request's standard input, output and
 //! error ride along as descriptors (`SCM_RIGHTS`): the program reads and writes dcgi's own pipes, and the connection
 //! remains to tell how the program ended ([`Answer`]), and to kill it by being closed. Where no descriptors come, it is an

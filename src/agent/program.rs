@@ -12,7 +12,7 @@ use rustix::process::Pid;
 
 use super::connection::Rights;
 use super::scgi::{self, Head};
-use crate::engine::embedded::{Execution, Spawner};
+use crate::sandbox::{Execution, Spawner};
 
 /// Variables that begin so are for the agent, where whoever sends them is trusted; no program sees them.
 pub(crate) const OWN: &str = "DCGI_AGENT_";

@@ -7,7 +7,7 @@ use dcgi::config::{Config, EngineChoice};
 use dcgi::engine::Engine;
 use dcgi::engine::docker::{DockerEngine, Endpoint};
 use dcgi::engine::embedded::EmbeddedEngine;
-use dcgi::engine::embedded::store::Store;
+use dcgi::images::Store;
 
 /// An engine, and what kind it is.
 pub(super) enum Connected {

@@ -13,7 +13,7 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use dcgi::engine::ImageConfig;
-use dcgi::engine::embedded::store::{Image, Listed, Progress, Store};
+use dcgi::images::{Image, Listed, Progress, Store};
 
 /// How often the lines of a pull are drawn anew.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);

@@ -33,7 +33,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     println!("route      {}", found.name);
     println!("engine     {engine_name}");
     println!("image      {}", route.program.image);
-    let mut command = found.image.command_line(&route.program);
+    let mut command = route.program.command_line(&found.image);
     command.extend(found.invocation.args.iter().cloned());
     println!("command    {}", command.join(" "));
     let folder = found.invocation.working_dir.as_deref().unwrap_or(&found.image.working_dir);

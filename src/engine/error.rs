@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::images::{StoreError, StoreErrorKind};
+
 /// An engine could not do what it was asked.
 ///
 /// `Display` says this level only; [`source`](Error::source) has the rest.
@@ -58,5 +60,17 @@ impl fmt::Display for EngineError {
 impl Error for EngineError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What an engine says of it: an image that cannot be had is missing, whatever the reason.
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        let kind = match error.kind() {
+            StoreErrorKind::InUse | StoreErrorKind::Storage => EngineErrorKind::Refused,
+            _ => EngineErrorKind::ImageMissing,
+        };
+        let (what, source) = error.into_parts();
+        Self { kind, what, source }
     }
 }

@@ -1,8 +1,11 @@
 //! Where programs run.
 //!
 //! An [`Engine`] begins a [`Program`] for one [`Invocation`] and gives a [`Process`]: standard input,
-//! output and error, an exit status, and an end that always comes. Engines know nothing of HTTP; what a
-//! request means is settled before it reaches them.
+//! output and error, an exit status, and an end that always comes.
+//!
+//! This room uses `agent`, which runs in containers that wait or stay; `images` and `sandbox`, both for [`embedded`]; and the
+//! leaves `instance` and `reason`. Engines never know HTTP, CGI or a route's configuration: what a request means is settled
+//! before it reaches them.
 //!
 //! The trait is small on purpose. An engine that makes containers itself and one that asks a scheduler for
 //! them differ in everything but these calls.
@@ -11,7 +14,6 @@ mod agent;
 mod demand;
 mod error;
 mod images;
-mod instance;
 mod output;
 mod process;
 mod program;
@@ -29,7 +31,9 @@ use futures_util::future::BoxFuture;
 
 pub use error::{EngineError, EngineErrorKind};
 pub use process::{ExitStatus, Process, Reaper};
-pub use program::{Isolation, Network, Program, PullPolicy, Volume, Warm};
+pub use program::{Isolation, Network, Program, Volume, Warm};
+
+pub use crate::images::{ImageConfig, PullPolicy};
 
 /// A place where programs run.
 ///
@@ -128,34 +132,5 @@ impl Lease {
 impl Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lease")
-    }
-}
-
-/// What an image says of the program in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ImageConfig {
-    /// The image's own `ENTRYPOINT`.
-    pub entrypoint: Vec<String>,
-    /// The image's own `CMD`.
-    pub command: Vec<String>,
-    /// The image's own `WORKDIR`; empty where it has none.
-    pub working_dir: String,
-    /// The image's own `ENV`, as `NAME=value`.
-    pub env: Vec<String>,
-    /// The image's own `USER`; empty where it has none.
-    pub user: String,
-}
-
-impl ImageConfig {
-    /// The whole command line of a program in this image, as `docker run` would put it together: an
-    /// entrypoint of the program's own drops the image's command.
-    pub fn command_line(&self, program: &Program) -> Vec<String> {
-        let entrypoint = program.entrypoint.as_ref().unwrap_or(&self.entrypoint);
-        let command = match (&program.command, &program.entrypoint) {
-            (Some(command), _) => command.as_slice(),
-            (None, Some(_)) => &[],
-            (None, None) => self.command.as_slice(),
-        };
-        entrypoint.iter().chain(command).cloned().collect()
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::images::{ImageConfig, PullPolicy};
+
 /// An image, the command in it, and what it may use: everything about a run that no request changes.
 ///
 /// [`Program::new`] gives the safe defaults: no network, a read-only root with a `/tmp` in memory, no
@@ -71,6 +73,18 @@ impl Program {
             isolation: Isolation::Fresh,
         }
     }
+
+    /// The whole command line in this image, as `docker run` would put it together: an entrypoint of the program's own
+    /// drops the image's command.
+    pub fn command_line(&self, image: &ImageConfig) -> Vec<String> {
+        let entrypoint = self.entrypoint.as_ref().unwrap_or(&image.entrypoint);
+        let command = match (&self.command, &self.entrypoint) {
+            (Some(command), _) => command.as_slice(),
+            (None, Some(_)) => &[],
+            (None, None) => image.command.as_slice(),
+        };
+        entrypoint.iter().chain(command).cloned().collect()
+    }
 }
 
 /// What a program can reach.
@@ -121,18 +135,6 @@ pub enum Warm {
     Auto,
     /// This many, always.
     Fixed(u32),
-}
-
-/// When to pull an image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PullPolicy {
-    /// When the engine does not have it.
-    #[default]
-    Missing,
-    /// When the route is first used, even where the engine has one already.
-    Always,
-    /// Never: an image that is not there is an error.
-    Never,
 }
 
 /// Something of the host's, or of the engine's, that a container sees.

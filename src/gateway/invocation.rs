@@ -33,7 +33,7 @@ pub(super) fn invocation(
     image: &ImageConfig,
     request: &Request<'_>,
 ) -> Invocation {
-    let command_line = image.command_line(&route.program);
+    let command_line = route.program.command_line(image);
     let program = command_line.first().map(String::as_str);
     let head = request.head;
     let context = Context {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::engine::instance::{Instance, Liveness};
+use crate::instance::{Instance, Liveness};
 
 /// The socket's name in its directory.
 const SOCKET: &str = "agent.sock";

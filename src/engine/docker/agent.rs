@@ -282,7 +282,7 @@ fn create_body(
     }
     agent.push("--".into());
     body.entrypoint = Some(agent);
-    body.cmd = Some(image.config.command_line(program));
+    body.cmd = Some(program.command_line(&image.config));
     if !image.id.is_empty() {
         // Not by its name, which may stand for another one by now: the command line is this one's.
         body.image = Some(image.id.clone());

@@ -40,11 +40,11 @@ use tokio_util::task::TaskTracker;
 
 use super::agent::{Home, Key, Places, Resident, Residents, RuntimeDir};
 use super::images::{self, Images};
-use super::instance::Instance;
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Lease, Process, Program, Warm,
 };
 use crate::agent::Executable;
+use crate::instance::Instance;
 use crate::reason::Reason;
 use agent::{Agents, Inhabited, Purpose, Way};
 use api::ErrorContext;
@@ -61,9 +61,21 @@ const NOT_FROM_THERE: &str = "`isolation = \"shared\"` needs an engine on this m
 /// How often what waits is looked at.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A client of the engine at an endpoint, which nobody has spoken to yet.
-pub(super) fn client(endpoint: &Endpoint) -> Result<Docker, EngineError> {
-    transport::client(endpoint)
+/// How long an engine may take to say that it is there.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// A client of the engine that the environment names, where one answers: for a store that
+/// [takes images from it](crate::images::Store::with_engine).
+///
+/// # Cancel safety
+/// Cancel safe.
+pub fn answering() -> BoxFuture<'static, Option<Docker>> {
+    async {
+        let client = transport::client(&Endpoint::from_env().ok()?).ok()?;
+        tokio::time::timeout(ANSWERS_WITHIN, client.ping()).await.ok()?.ok()?;
+        Some(client)
+    }
+    .boxed()
 }
 
 /// Runs programs on a Docker engine.
@@ -308,7 +320,7 @@ impl Shared {
             return Err(EngineError::new(EngineErrorKind::Refused, "the route's containers are not shared"));
         };
         let key = Key { program: program.clone(), image: image.id.clone() };
-        let command = image.config.command_line(program);
+        let command = program.command_line(&image.config);
         Ok(self.places.get(route, key, |_| {
             let home = Rented {
                 engine: Arc::downgrade(self),

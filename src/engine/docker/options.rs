@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType};
 
 use super::labels;
-use crate::engine::instance::Instance;
 use crate::engine::{ImageConfig, Invocation, Program, Volume};
+use crate::instance::Instance;
 
 /// The create request for one use of a program.
 pub(super) fn create_body(

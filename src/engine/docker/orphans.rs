@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use super::labels;
 use super::{Shared, api, container};
 use crate::engine::EngineError;
-use crate::engine::instance::{Instance, Liveness};
+use crate::instance::{Instance, Liveness};
 
 /// How many removals are asked for at once: each keeps the engine's disk busy.
 const AT_ONCE: usize = 8;

@@ -69,7 +69,7 @@ impl Turn {
 
     /// The program, for messages.
     pub(super) fn command(&self) -> String {
-        self.pool.image.config.command_line(&self.pool.program).join(" ")
+        self.pool.program.command_line(&self.pool.image.config).join(" ")
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use super::launcher::Run;
 use super::pool::Pool;
 use crate::engine::Invocation;
+use crate::sandbox::Run;
 
 /// Where programs are looked for where nobody says: as under Docker.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -19,7 +19,7 @@ impl Pool {
     pub(super) fn run(&self, invocation: &Invocation, host_name: &[u8]) -> Run {
         let config = self.image.config();
         let variables = self.variables(&invocation.env, host_name);
-        let command_line = config.command_line(&self.program);
+        let command_line = self.program.command_line(config);
         let path =
             variables.iter().find(|(name, _)| *name == b"PATH").map_or(b"".as_slice(), |(_, path)| path);
         let candidates = match command_line.first() {
@@ -41,7 +41,7 @@ impl Pool {
         let config = self.image.config();
         let directory = self.program.working_dir.as_deref().unwrap_or(&config.working_dir);
         let agent = ["dcgi", "agent", "listen", "--connected", "--"].map(str::as_bytes);
-        let command_line = config.command_line(&self.program);
+        let command_line = self.program.command_line(config);
         Run::new(
             directory_or_root(directory).as_bytes(),
             [AGENT.as_bytes().to_vec()],

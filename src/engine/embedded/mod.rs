@@ -1,13 +1,15 @@
 //! The `embedded` engine: containers by namespaces, cgroups, overlayfs and seccomp, without a daemon.
 //!
+//! This is the thin piece between a [`Program`] and an [`Invocation`] on one side and the sandbox's words on the other. It
+//! uses `images`, where root file systems come from; `sandbox`, which makes the containers; the agent's executable, for
+//! containers that are shared; and the [`docker`] engine, to have missing images from it. It makes no mount, no process and
+//! no rule of security itself.
+//!
 //! A request takes a sandbox that waits, hands it the environment and three pipes, and reads how the program ended:
 //! no file system is unpacked, nothing is asked of anybody else. What of a container a request cannot change is kept
 //! for the next one, in a *slot*; the rest is made anew for each, ahead of time where the route is in use.
 //!
-//! - [`store`]: images, unpacked
-//! - `plan`: from a program and its image to what a container is made of
-//! - `host`, `cgroup`, `user`, `rootfs`, `volume`, `capability`, `seccomp`: what a plan needs to know
-//! - `launcher`: processes that make containers; the only `unsafe` code
+//! - `spec`: what a program's containers are to be; `volume`: the directories that it calls by name
 //! - `pool`: a route's slots and waiting sandboxes
 //! - `process`, `environment`: one request's use of one
 //! - `shared`: sandboxes that stay, for many requests
@@ -15,19 +17,11 @@
 //! # Security
 //! Inside, a program has at most what Docker's defaults give: see `docs/security.md`, where each line names its test.
 
-mod capability;
-mod cgroup;
 mod environment;
-mod host;
-mod launcher;
-mod plan;
 mod pool;
 mod process;
-mod rootfs;
-mod seccomp;
 mod shared;
-pub mod store;
-mod user;
+mod spec;
 mod volume;
 
 use std::collections::HashMap;
@@ -43,19 +37,18 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::agent::{Home, Key, Places, Residents};
+use super::docker;
 use super::images::{self, Images, Source};
-use super::instance::Instance;
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Process, Program, PullPolicy,
 };
 use crate::agent::Executable;
-use cgroup::Cgroups;
-use host::Host;
-pub(crate) use launcher::{Execution, Spawner};
-use launcher::{Sealed, Zygote};
+use crate::images::{Image, Store};
+use crate::instance::Instance;
+use crate::sandbox::{self, Cgroups, Host, Plan, Sealed, Spec, Zygote};
 use pool::Pool;
 use shared::{Agent, Lodging};
-use store::{Image, Store};
+use volume::Volumes;
 
 /// How often pools are looked at for what nobody needs.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
@@ -82,6 +75,7 @@ impl Drop for Standing {
 #[derive(Debug)]
 struct Shared {
     store: Store,
+    volumes: Volumes,
     host: Host,
     cgroups: Arc<Cgroups>,
     /// Forked when the engine is made; again, should it have been killed.
@@ -101,7 +95,8 @@ struct Shared {
 }
 
 impl EmbeddedEngine {
-    /// An engine whose images are in a store.
+    /// An engine whose images are in a store. What is missing there is taken from the container engine that the
+    /// environment names, where one answers, before its registry is asked.
     ///
     /// Forks a process, from which containers will be forked: a program with secrets in its memory does this before it
     /// reads them.
@@ -109,18 +104,22 @@ impl EmbeddedEngine {
     /// # Errors
     /// Where the store's directories cannot be made, or the kernel refuses namespaces: then with what it refused.
     pub async fn new(store: Store) -> Result<Self, EngineError> {
+        let store = store.with_engine(docker::answering);
         tokio::task::spawn_blocking(move || Self::prepare(store))
             .await
             .map_err(|error| unusable().because(error))?
     }
 
     fn prepare(store: Store) -> Result<Self, EngineError> {
-        let host = Host::new(store.root()).map_err(|error| unusable().because(error))?;
+        let host = Host::new(&store.root().join("scratch")).map_err(|error| unusable().because(error))?;
+        let volumes =
+            Volumes::open(store.root().join("volumes")).map_err(|error| unusable().because(error))?;
         let zygote = Zygote::start(&host.preparation()).map_err(|error| unusable().because(error))?;
         let tasks = TaskTracker::new();
         let cgroups = Arc::new(Cgroups::discover(&Instance::current(), tasks.clone()));
         let shared = Arc::new(Shared {
             store,
+            volumes,
             host,
             cgroups,
             zygote: Mutex::new(Arc::new(zygote)),
@@ -211,13 +210,8 @@ impl Engine for EmbeddedEngine {
     }
 
     fn describe(&self, program: &Program, _: &Invocation) -> serde_json::Value {
-        match self
-            .shared
-            .images
-            .recent(&program.image)
-            .map(|image| plan::plan(program, &image, &self.shared.host))
-        {
-            Some(Ok(plan)) => plan.describe(program),
+        match self.shared.images.recent(&program.image).map(|image| self.shared.planned(program, &image)) {
+            Some(Ok((spec, plan))) => plan.describe(&spec),
             Some(Err(error)) => crate::reason::Reason(&error).to_string().into(),
             None => serde_json::Value::Null,
         }
@@ -275,11 +269,18 @@ impl Shared {
         // Volumes may be large, and on file systems that do not answer.
         let shared = self.clone();
         let planned = tokio::task::spawn_blocking(move || {
-            shared.host.make_volumes(&program, &image)?;
-            let plan = plan::plan(&program, &image, &shared.host)?;
+            shared.volumes.make(&program, &image)?;
+            let (_, plan) = shared.planned(&program, &image)?;
             Pool::new(program, image, plan).map_err(|error| pool::exhausted("preparing containers", error))
         });
         planned.await.map_err(|error| pool::exhausted("preparing containers", error))?
+    }
+
+    /// What a program's containers are to be, and what they are made of. Blocks.
+    fn planned(&self, program: &Program, image: &Image) -> Result<(Spec, Plan), EngineError> {
+        let spec = spec::spec(program, image, &self.volumes)?;
+        let plan = sandbox::plan(&spec, &self.host)?;
+        Ok((spec, plan))
     }
 
     /// The shared containers of a route.
@@ -291,7 +292,7 @@ impl Shared {
     ) -> Result<Arc<Residents>, EngineError> {
         let image = self.images.get(self, &program.image, program.pull).await?;
         let key = Key { program: program.clone(), image: image.id().to_string() };
-        let command = image.config().command_line(program);
+        let command = program.command_line(image.config());
         Ok(self.places.get(route, key, |_| {
             let engine = Arc::downgrade(self);
             let home = Lodging { engine, program: program.clone(), image, route: route.clone() };
@@ -329,15 +330,17 @@ impl Source for Shared {
                     Some(before) if before.id() == image.id() => before,
                     _ => image,
                 })),
-                Err(error) if error.kind() == EngineErrorKind::ImageMissing => Ok(None),
-                Err(error) => Err(error),
+                Err(error) => match EngineError::from(error) {
+                    error if error.kind() == EngineErrorKind::ImageMissing => Ok(None),
+                    error => Err(error),
+                },
             }
         }
         .boxed()
     }
 
     fn pull<'a>(&'a self, image: &'a str, policy: PullPolicy) -> BoxFuture<'a, Result<(), EngineError>> {
-        async move { self.store.resolve(image, policy).await.map(drop) }.boxed()
+        async move { Ok(self.store.resolve(image, policy).await.map(drop)?) }.boxed()
     }
 
     fn missing(&self, image: &str) -> String {

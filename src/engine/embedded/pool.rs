@@ -14,12 +14,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use super::Shared;
-use super::cgroup::Group;
-use super::launcher::{self, MESSAGE, Message, Sealed, Template};
-use super::plan::Plan;
-use super::store::Image;
+use super::spec;
 use crate::engine::demand::{Bounds, Demand};
 use crate::engine::{EngineError, EngineErrorKind, Program};
+use crate::images::Image;
+use crate::sandbox::{self, Failure, Group, MESSAGE, Message, Plan, Sealed, Template};
 
 /// How far `warm = "auto"` goes here: a sandbox is three processes that share their memory, and made in a millisecond.
 const BOUNDS: Bounds = Bounds { most: 8, kept_for: Duration::from_secs(10) };
@@ -201,7 +200,7 @@ impl Pool {
         let made = tokio::task::spawn_blocking(move || {
             let group = engine
                 .cgroups
-                .create(&pool.program)
+                .create(&spec::limits(&pool.program))
                 .map_err(|error| exhausted("limiting a container", error))?;
             let doors = group.doors().map_err(|error| exhausted("limiting a container", error))?;
             let socket = engine
@@ -224,13 +223,13 @@ impl Slot {
         let id = uuid::Uuid::now_v7().simple().encode_lower(&mut random).as_bytes();
         // The end is random, where the beginning is the time.
         host_name.copy_from_slice(&id[id.len() - 12..]);
-        let control = launcher::make_sandbox(self.socket.as_fd(), &host_name)?;
+        let control = sandbox::make_sandbox(self.socket.as_fd(), &host_name)?;
         control.set_nonblocking(true)?;
         Ok(Sandbox { control: Arc::new(UnixStream::from_std(control)?), slot: self, host_name })
     }
 
     /// Waits until nothing is left of the slot's sandbox: whether the slot is as it was, or why it failed.
-    pub(super) async fn vacant(&mut self, template: &Template) -> Result<bool, Option<launcher::Failure>> {
+    pub(super) async fn vacant(&mut self, template: &Template) -> Result<bool, Option<Failure>> {
         let mut message = [0; MESSAGE];
         match self.socket.read_exact(&mut message).await {
             Ok(_) => match Message::read(&message, template) {

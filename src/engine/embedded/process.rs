@@ -9,11 +9,11 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::launcher::{MESSAGE, Message};
 use super::pool::{Pool, Sandbox, exhausted};
 use crate::engine::output::Progress;
 use crate::engine::streams::{Streams, pipes};
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Invocation, Process, Reaper};
+use crate::sandbox::{Failure, MESSAGE, Message, Template};
 
 /// How long a reaper waits for a sandbox that does not go. Its own task goes on waiting.
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
@@ -156,7 +156,7 @@ pub(super) async fn attend(
 }
 
 /// What a sandbox says of its program's end; nothing, where it says nothing any more.
-async fn ended(control: &UnixStream, template: &super::launcher::Template) -> Option<Message> {
+async fn ended(control: &UnixStream, template: &Template) -> Option<Message> {
     let mut message = [0; MESSAGE];
     let mut read = 0;
     loop {
@@ -200,8 +200,8 @@ impl Drop for Hangup {
 
 impl Pool {
     /// What cannot be made or executed, as the engine's error.
-    fn refusal(&self, failure: super::launcher::Failure) -> EngineError {
-        let command_line = self.image.config().command_line(&self.program);
+    fn refusal(&self, failure: Failure) -> EngineError {
+        let command_line = self.program.command_line(self.image.config());
         let kind = match failure.is_exhaustion {
             true => EngineErrorKind::Unreachable,
             false => EngineErrorKind::Refused,

@@ -25,11 +25,11 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::pool::{Pool, exhausted};
 use super::process::{Hangup, attend};
-use super::store::Image;
 use crate::agent::{Executable, PING};
 use crate::engine::agent::{Home, Resident};
 use crate::engine::output::Progress;
 use crate::engine::{EngineError, EngineErrorKind, Program, Warm};
+use crate::images::Image;
 
 /// How long an agent may take to answer at first.
 const PATIENCE: Duration = Duration::from_secs(10);

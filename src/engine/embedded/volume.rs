@@ -3,17 +3,52 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use super::rootfs::Rootfs;
-use super::store::Image;
+use crate::engine::{EngineError, EngineErrorKind, Program, Volume};
+use crate::images::Image;
+use crate::sandbox::Rootfs;
+
+/// The directory that has one of each name.
+#[derive(Debug)]
+pub(super) struct Volumes(PathBuf);
+
+impl Volumes {
+    /// Opens the directory, which is made where it is missing.
+    pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
+        // Other users of the machine are not to reach a set-user-id file that a program has left in a volume.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        Ok(Self(folder))
+    }
+
+    /// Where a volume's files are.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Makes a program's named volumes where they are not there, with what the image has at their places. May copy much.
+    ///
+    /// # Errors
+    /// Where the store cannot be written to.
+    pub(super) fn make(&self, program: &Program, image: &Image) -> Result<(), EngineError> {
+        for volume in &program.volumes {
+            if let Volume::Named { name, target, .. } = volume {
+                prepare(&self.path(name), image, target).map_err(|error| {
+                    let what = format!("making the volume `{name}`");
+                    EngineError::new(EngineErrorKind::Refused, what).because(error)
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Makes a volume where it is not there yet. As under Docker, a new one begins with what the image has at its place,
 /// owners and modes included.
-pub(super) fn prepare(volume: &Path, image: &Image, target: &str) -> io::Result<()> {
+fn prepare(volume: &Path, image: &Image, target: &str) -> io::Result<()> {
     if volume.is_dir() {
         return Ok(());
     }
