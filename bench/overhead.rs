@@ -45,7 +45,7 @@ impl Engine for Nothing {
             stdout: Box::pin(output),
             stderr: Box::pin(tokio::io::empty()),
             exit: async { Ok(ExitStatus::Exited(0)) }.boxed(),
-            reaper: Reaper::new((), async {}),
+            reaper: Reaper::new(|| {}, (), async {}),
         };
         async { Ok(process) }.boxed()
     }

@@ -3,13 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::net::AddressFamily;
 use rustix::net::sockopt::socket_domain;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Both ends of the connection that a request came through, as a request extension.
@@ -24,6 +25,25 @@ pub struct ConnectionInfo {
     pub remote: Option<SocketAddr>,
     /// Whether the connection is encrypted.
     pub https: bool,
+}
+
+/// When a client last took something of its answers, as a request extension: hyper and the kernel hold back much of an
+/// answer, so that what was given to them may be long on its way.
+///
+/// The server notes it; requests look.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Taken(Arc<Mutex<Option<Instant>>>);
+
+impl Taken {
+    /// The client has taken something, now.
+    pub(crate) fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// When that was, the last time.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A client's socket, to be watched for its end while nobody reads from it: a server that waits for a program

@@ -311,7 +311,10 @@ fn many_requests_leave_no_descriptor_thread_or_process() {
         assert_eq!(agent.send(&[head_for_body(4, &[]), b"body".to_vec()].concat()), "body");
         // Its body does not come.
         assert_eq!(agent.send(&head_for_body(4, &[("QUERY_STRING", "leave")])), "");
-        assert_eq!(agent.hand_over(&[("QUERY_STRING", "leave")]).answer(), Some(Answer::Exited(0)));
+        assert_eq!(
+            agent.hand_over(&[("QUERY_STRING", "leave")]).answer(),
+            Some(Answer::Exited { code: 0, left: false })
+        );
         drop(agent.hand_over(&[]));
         drop(agent.begin(&[]));
         assert_eq!(agent.send(b"x"), "");
@@ -396,20 +399,35 @@ fn a_program_reads_and_writes_the_descriptors_that_came() {
     request.stdin.take().unwrap().write_all(b"in and out").unwrap();
     assert_eq!(to_the_end(&request.stdout), "in and out");
     assert_eq!(to_the_end(&request.stderr), "oh\n");
-    assert_eq!(request.answer(), Some(Answer::Exited(3)));
+    assert_eq!(request.answer(), Some(Answer::Exited { code: 3, left: false }));
     assert_eq!(request.answer(), None);
 }
 
 #[test]
 fn the_signal_that_ended_a_program_is_told() {
     let agent = Agent::listen("kill -USR1 $$");
-    assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Signalled(10)));
+    assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Signalled { signal: 10, left: false }));
 }
 
 #[test]
-fn a_program_whose_time_is_up_is_told_of() {
+fn a_program_whose_time_is_up_is_asked_to_end_and_told_of() {
     let agent = Agent::listen_with(&["--timeout", "100ms"], &shell(SILENT));
-    assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Signalled(9)));
+    assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Signalled { signal: 15, left: false }));
+}
+
+#[test]
+fn a_program_whose_time_is_up_and_that_does_not_end_is_killed() {
+    let agent =
+        Agent::listen_with(&["--timeout", "100ms"], &shell("trap '' TERM; exec sleep 600"));
+    assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Signalled { signal: 9, left: false }));
+}
+
+#[test]
+fn what_a_program_leaves_running_is_told_of_and_so_is_its_end() {
+    let agent = Agent::listen("sleep 0.3 >/dev/null 2>&1 & exit 4");
+    let mut request = agent.hand_over(&[]);
+    assert_eq!(request.answer(), Some(Answer::Exited { code: 4, left: true }));
+    assert_eq!(request.answer(), Some(Answer::Over));
 }
 
 #[test]
@@ -517,7 +535,7 @@ fn an_orphan_does_not_hold_back_how_the_program_ended() {
     let agent = Agent::listen(
         "setsid sh -c 'echo $$ >orphan; exec sleep 1000' & until test -s orphan; do :; done; exit 4",
     );
-    assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Exited(4)));
+    assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Exited { code: 4, left: false }));
     assert!(lives(&agent.line_of("orphan")));
 }
 
@@ -561,7 +579,7 @@ fn an_agent_that_dials_serves_the_one_request_that_comes_back() {
     request.stdin.take().unwrap().write_all(b"in and out").unwrap();
     assert_eq!(to_the_end(&request.stdout), "in and out");
     assert_eq!(to_the_end(&request.stderr), "oh\n");
-    assert_eq!(request.answer(), Some(Answer::Exited(5)));
+    assert_eq!(request.answer(), Some(Answer::Exited { code: 5, left: false }));
     assert_eq!(agent.wait().code(), Some(5));
 }
 
@@ -579,7 +597,7 @@ fn a_request_is_confirmed_before_its_program_runs_where_that_is_asked() {
     let mut request = HandedOver::on(connection, &head(&variables));
     assert_eq!(request.answer(), Some(Answer::Taken));
     assert_eq!(to_the_end(&request.stdout), "/usr\n1 zero one\n");
-    assert_eq!(request.answer(), Some(Answer::Exited(0)));
+    assert_eq!(request.answer(), Some(Answer::Exited { code: 0, left: false }));
     assert!(agent.wait().success());
 }
 
@@ -601,7 +619,7 @@ fn sigterm_reaches_the_program_of_an_agent_that_serves_one() {
     let mut request = HandedOver::on(connection, &head(&[]));
     request.stdout.read_exact(&mut [0; 6]).unwrap();
     agent.signal(Signal::TERM);
-    assert_eq!(request.answer(), Some(Answer::Exited(7)));
+    assert_eq!(request.answer(), Some(Answer::Exited { code: 7, left: false }));
     assert_eq!(agent.wait().code(), Some(7));
 }
 
@@ -613,8 +631,8 @@ fn an_agent_takes_requests_over_its_master_connection() {
         request.stdin.take().unwrap().write_all(b"body").unwrap();
         assert_eq!(to_the_end(&request.stdout), "body");
     }
-    assert_eq!(requests[0].answer(), Some(Answer::Exited(1)));
-    assert_eq!(requests[1].answer(), Some(Answer::Exited(2)));
+    assert_eq!(requests[0].answer(), Some(Answer::Exited { code: 1, left: false }));
+    assert_eq!(requests[1].answer(), Some(Answer::Exited { code: 2, left: false }));
     master.write_all(b"P").unwrap();
     let mut pong = [0];
     master.read_exact(&mut pong).unwrap();
@@ -640,7 +658,7 @@ fn a_connection_brings_one_request_after_another() {
     send_with(&master, b"R", &[&theirs.into()]);
     for code in 1..=3 {
         let mut request = HandedOver::on(connection, &head(&[("CODE", &code.to_string())]));
-        assert_eq!(request.answer(), Some(Answer::Exited(code)));
+        assert_eq!(request.answer(), Some(Answer::Exited { code, left: false }));
         connection = request.connection;
     }
 }
@@ -653,7 +671,7 @@ fn starters(master: &UnixStream, requests: usize) -> Vec<u32> {
     let requests: Vec<_> = (0..requests).map(|_| over(master, &[])).collect();
     let starter = |mut request: HandedOver| {
         let parent = to_the_end(&request.stdout);
-        assert_eq!(request.answer(), Some(Answer::Exited(0)));
+        assert_eq!(request.answer(), Some(Answer::Exited { code: 0, left: false }));
         parent.trim().parse().unwrap()
     };
     requests.into_iter().map(starter).collect()
@@ -719,7 +737,7 @@ fn workers_let_what_runs_finish_at_sigterm() {
     for request in &mut requests {
         request.stdin.take().unwrap().write_all(b"finished\n").unwrap();
         assert_eq!(to_the_end(&request.stdout), "finished\n");
-        assert_eq!(request.answer(), Some(Answer::Exited(0)));
+        assert_eq!(request.answer(), Some(Answer::Exited { code: 0, left: false }));
     }
     assert!(agent.wait().success());
 }
@@ -757,7 +775,7 @@ fn standard_input_may_be_the_master_connection() {
     let mut agent = Agent::start(tempfile::tempdir().unwrap(), &arguments, OwnedFd::from(theirs).into());
     let mut request = over(&master, &[]);
     assert!(to_the_end(&request.stdout).starts_with("pipe:"));
-    assert_eq!(request.answer(), Some(Answer::Exited(0)));
+    assert_eq!(request.answer(), Some(Answer::Exited { code: 0, left: false }));
     master.shutdown(Shutdown::Both).unwrap();
     assert!(agent.wait().success());
 }
@@ -784,7 +802,10 @@ fn an_agent_that_serves_one_ends_as_a_shell_would() {
     let (code, _, error) = once(&["--", "/etc/passwd"], &head(&[]));
     assert_eq!(code, 126, "{error}");
     let (mut agent, connection) = dialled("once", "kill -KILL $$");
-    assert_eq!(HandedOver::on(connection, &head(&[])).answer(), Some(Answer::Signalled(9)));
+    assert_eq!(
+        HandedOver::on(connection, &head(&[])).answer(),
+        Some(Answer::Signalled { signal: 9, left: false })
+    );
     assert_eq!(agent.wait().code(), Some(128 + 9));
 }
 

@@ -34,7 +34,8 @@ fn nothing_is_left(kind: &str, slot: Slot, more: &str) {
         let config = serde_json::json!({ "Entrypoint": ["/app/marks"], "Volumes": { "/data": {} } });
         store.load("test/marks:1", "marks.rs", &config);
         let server = store.serve(&format!(
-            "[[route]]\npath = \"/\"\nimage = \"test/marks:1\"\nmax_concurrency = 1\nwarm = {warm}\n{more}\n"
+            "[[route]]\npath = \"/\"\nimage = \"test/marks:1\"\nmax_concurrency = 1\nwarm = {warm}\n\
+             linger = \"0s\"\nkill_grace = \"0s\"\n{more}\n"
         ));
         let mut connection = server.connect();
         let look = |connection: &mut Connection| {

@@ -66,7 +66,7 @@ fn only_the_launcher_is_unsafe() {
 
 #[test]
 fn no_path_climbs_out_of_its_room() {
-    let climbing: Vec<_> = sources().iter().flat_map(|source| source.climbing()).collect();
+    let climbing: Vec<_> = sources().iter().flat_map(Source::climbing).collect();
     assert!(climbing.is_empty(), "these reach the crate's root by `super::`; write `crate::`: {climbing:#?}");
 }
 

@@ -21,9 +21,11 @@ fn containers(server: &Server) -> BTreeSet<String> {
     listed(server, &[])
 }
 
-/// Those that run.
+/// Those that run, and were not made for a request that was there already.
 fn running(server: &Server) -> BTreeSet<String> {
-    listed(server, &["--filter", "status=running"])
+    let (name, form) = (format!("name=^/dcgi-{}-", server.pid()), "{{.ID}} {{.Label \"dcgi.request\"}}");
+    let all = docker(&["ps", "--format", form, "--filter", &name]);
+    all.lines().filter_map(|line| line.strip_suffix(' ')).map(str::to_owned).collect()
 }
 
 fn listed(server: &Server, more: &[&str]) -> BTreeSet<String> {

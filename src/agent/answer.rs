@@ -9,9 +9,21 @@ pub enum Answer {
     /// The request is there, and the program is about to run: asked for, and before one of the others.
     Taken,
     /// The program ended by itself with this code.
-    Exited(u8),
+    Exited {
+        /// Its exit status.
+        code: u8,
+        /// Whether something of what it started still runs: then [`Over`](Self::Over) follows.
+        left: bool,
+    },
     /// This signal ended it.
-    Signalled(u8),
+    Signalled {
+        /// The signal's number.
+        signal: u8,
+        /// As above.
+        left: bool,
+    },
+    /// Nothing of what the program has left running runs any more.
+    Over,
     /// It could not be executed: a number of errno(3).
     Failed(i32),
     /// The request was malformed: nothing was run.
@@ -23,8 +35,9 @@ impl Answer {
     pub fn to_bytes(self) -> [u8; ANSWER] {
         let (letter, number) = match self {
             Self::Taken => (b'T', 0),
-            Self::Exited(code) => (b'E', i32::from(code)),
-            Self::Signalled(signal) => (b'S', i32::from(signal)),
+            Self::Exited { code, left } => (b'E', i32::from(code) | i32::from(left) << 8),
+            Self::Signalled { signal, left } => (b'S', i32::from(signal) | i32::from(left) << 8),
+            Self::Over => (b'O', 0),
             Self::Failed(errno) => (b'F', errno),
             Self::Malformed => (b'M', 0),
         };
@@ -37,13 +50,20 @@ impl Answer {
         let number = i32::from_le_bytes(number);
         match letter {
             b'T' => Some(Self::Taken),
-            b'E' => Some(Self::Exited(number.try_into().ok()?)),
-            b'S' => Some(Self::Signalled(number.try_into().ok()?)),
+            b'E' => with_left(number).map(|(code, left)| Self::Exited { code, left }),
+            b'S' => with_left(number).map(|(signal, left)| Self::Signalled { signal, left }),
+            b'O' => Some(Self::Over),
             b'F' => Some(Self::Failed(number)),
             b'M' => Some(Self::Malformed),
             _ => None,
         }
     }
+}
+
+/// A number of eight bits, and whether something is left.
+fn with_left(number: i32) -> Option<(u8, bool)> {
+    let [number, left @ (0 | 1), 0, 0] = number.to_le_bytes() else { return None };
+    Some((number, left == 1))
 }
 
 #[cfg(test)]
@@ -52,9 +72,15 @@ mod tests {
 
     #[test]
     fn an_answer_reads_back() {
-        for answer in
-            [Answer::Taken, Answer::Exited(255), Answer::Signalled(9), Answer::Failed(2), Answer::Malformed]
-        {
+        for answer in [
+            Answer::Taken,
+            Answer::Exited { code: 255, left: false },
+            Answer::Exited { code: 1, left: true },
+            Answer::Signalled { signal: 9, left: true },
+            Answer::Over,
+            Answer::Failed(2),
+            Answer::Malformed,
+        ] {
             assert_eq!(Answer::from_bytes(answer.to_bytes()), Some(answer));
         }
     }
@@ -62,6 +88,6 @@ mod tests {
     #[test]
     fn anything_else_is_none() {
         assert_eq!(Answer::from_bytes(*b"X\0\0\0\0"), None);
-        assert_eq!(Answer::from_bytes([b'E', 0, 1, 0, 0]), None);
+        assert_eq!(Answer::from_bytes([b'E', 0, 2, 0, 0]), None);
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
@@ -57,41 +58,95 @@ fn drain(mut stream: &UnixStream) {
     while matches!(stream.read(&mut bytes), Ok(read) if read == bytes.len()) {}
 }
 
-/// How a program ended, and with it its whole process group; `None` while it runs.
-pub(super) fn ended(program: Pid) -> Option<Answer> {
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    rustix::process::waitid(WaitId::Pid(program), look).ok()??;
-    // Before it is reaped: until then the group's number is nobody else's.
-    kill_group(program);
-    let (_, status) = rustix::process::waitpid(Some(program), WaitOptions::empty()).ok()??;
-    Some(answer(status))
-}
-
-/// Reaps one child, whoever it is: a program, or an orphan that came to process 1.
-pub(super) fn reap() -> Option<(Pid, Answer)> {
+/// Reaps one child, whoever it is: a program, or an orphan that came to process 1. `None`: none has ended. One without an
+/// end has stopped: asked for or not, wait(2) tells of that where a process is traced.
+pub(super) fn reap() -> Option<(Pid, Option<End>)> {
     let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok()??;
-    Some((pid, answer(status)))
+    Some((pid, End::of(status)))
 }
 
-fn answer(status: WaitStatus) -> Answer {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Answer::Exited(code as u8),
-        (None, signal) => Answer::Signalled(signal.unwrap_or_default() as u8),
+/// Whether this process has no child at all, neither one that runs nor one to be reaped. For process 1: whether nobody else
+/// is there.
+pub(super) fn has_none() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(rustix::process::waitid(WaitId::All, look), Err(Errno::CHILD))
+}
+
+/// The end of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Exited(u8),
+    Signalled(u8),
+}
+
+impl End {
+    fn of(status: WaitStatus) -> Option<Self> {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Some(Self::Exited(code as u8)),
+            (None, signal) => signal.map(|signal| Self::Signalled(signal as u8)),
+        }
+    }
+
+    /// It as it is told.
+    pub(super) fn answer(self, left: bool) -> Answer {
+        match self {
+            Self::Exited(code) => Answer::Exited { code, left },
+            Self::Signalled(signal) => Answer::Signalled { signal, left },
+        }
     }
 }
 
-/// Kills a program that has not been reaped, and its process group, which it may have left.
+/// What runs for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Everybody in the container but process 1, which we are: it is there for this request alone.
+    Container,
+    /// A program's process group, by the program's own number.
+    Group(Pid),
+}
+
+impl Scope {
+    /// That of a program. `is_alone`: nobody else is in this container.
+    pub(super) fn of(program: Pid, is_alone: bool) -> Self {
+        if is_alone { Self::Container } else { Self::Group(program) }
+    }
+
+    /// Whether somebody is in it. Who was a program and has not been reaped counts.
+    pub(super) fn is_inhabited(self) -> bool {
+        match self {
+            Self::Container => !has_none(),
+            // While there is one in it, the group's number is nobody else's.
+            Self::Group(group) => rustix::process::test_kill_process_group(group) != Err(Errno::SRCH),
+        }
+    }
+
+    /// Asks all in it to end. Who is stopped hears that when he goes on.
+    pub(super) fn terminate(self) {
+        self.signal(Signal::TERM);
+        self.signal(Signal::CONT);
+    }
+
+    /// Kills all in it.
+    pub(super) fn kill(self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(self, signal: Signal) {
+        _ = match self {
+            // As kill(2) has it for -1: all that may be signalled, but process 1 and the caller.
+            Self::Container => rustix::process::kill_process_group(Pid::INIT, signal),
+            Self::Group(group) => rustix::process::kill_process_group(group, signal),
+        };
+    }
+}
+
+/// Asks a program that has not been reaped to end.
+pub(super) fn terminate(program: Pid) {
+    _ = rustix::process::kill_process(program, Signal::TERM);
+    _ = rustix::process::kill_process(program, Signal::CONT);
+}
+
+/// Kills a program that has not been reaped.
 pub(super) fn kill(program: Pid) {
     _ = rustix::process::kill_process(program, Signal::KILL);
-    kill_group(program);
-}
-
-/// Kills what is left of a program's process group.
-pub(super) fn kill_group(program: Pid) {
-    _ = rustix::process::kill_process_group(program, Signal::KILL);
-}
-
-/// Asks a program's process group to end.
-pub(super) fn terminate(program: Pid) {
-    _ = rustix::process::kill_process_group(program, Signal::TERM);
 }

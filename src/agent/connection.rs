@@ -71,6 +71,18 @@ pub(super) fn receive(
     Ok(if read == 0 { Received::End } else { Received::Bytes(read) })
 }
 
+/// What comes over a request's connection once its program runs: all that runs for it is to be asked to end.
+pub(crate) const TERMINATE: u8 = b'T';
+
+/// What the other end of a connection wishes of a program that runs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    None,
+    Terminate,
+    /// It has gone.
+    Kill,
+}
+
 /// A connection whose request has not come wholly yet.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -148,6 +160,16 @@ impl Connection {
     /// Whether answers mean anything at the other end. Before the request is whole, it may not be known yet.
     pub(super) fn is_told(&self) -> bool {
         self.is_told
+    }
+
+    /// What the other end wishes by now.
+    pub(super) fn wish(&self) -> Wish {
+        let mut bytes = [0; 16];
+        match recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
+            Ok((read @ 1.., _)) if bytes.iter().take(read).any(|byte| *byte == TERMINATE) => Wish::Terminate,
+            Ok((1.., _)) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Wish::None,
+            Ok((0, _)) | Err(_) => Wish::Kill,
+        }
     }
 
     /// Reads on, for nobody: false where nothing more will come.

@@ -17,8 +17,9 @@
 //! The agent is process 1 of its container, and so its init: it reaps orphans, and when it ends, everything does. It has
 //! one thread, no runtime, and allocates a few KiB: it is ready a millisecond after it was executed. Where it may use several
 //! processors, it shares its requests with workers, which are agents too. A program runs in a
-//! process group of its own, which is killed when the program has ended, when the connection is closed, and when its time
-//! is up.
+//! process group of its own; where the agent is there for one request alone, all in the container is that request's. What
+//! is left running when the program has ended may go on. It is asked to end by a byte on the request's connection
+//! (`TERMINATE`), and killed when that is closed.
 //!
 //! `SIGTERM` lets what runs finish, and takes nothing more; a second one goes to the programs.
 //!
@@ -35,6 +36,7 @@ mod program;
 pub mod scgi;
 mod server;
 mod source;
+mod strays;
 mod workers;
 
 use std::ffi::{CStr, OsString};
@@ -48,10 +50,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Pid;
+
 pub use answer::{ANSWER, Answer};
 use connection::Connection;
+pub(crate) use connection::TERMINATE;
 pub use executable::Executable;
-pub(crate) use program::{ARGUMENT, CONFIRM, DIRECTORY, NO_LENGTH};
+pub(crate) use program::{ARGUMENT, CONFIRM, DIRECTORY, KILL_GRACE, LINGER, NO_LENGTH};
 use program::{Program, Streams};
 use server::Server;
 use source::Source;
@@ -107,7 +112,9 @@ impl Agent {
     /// Where nobody can be dialled, or the request is malformed: then nothing has run.
     pub fn once(self, from: Once) -> io::Result<u8> {
         let program = self.program(AGENT, true)?;
-        let mut server = Server::new(program, self.max_concurrency, self.timeout)?;
+        // Process 1 has everybody in the container for its children, or their children.
+        let is_alone = rustix::process::getpid() == Pid::INIT;
+        let mut server = Server::new(program, self.max_concurrency, self.timeout, is_alone)?;
         match from {
             Once::Dial(path, token) => {
                 server.expect(Connection::new(dial(&path, &token)?.into()));
@@ -118,13 +125,13 @@ impl Agent {
             }
         }
         Ok(match server.serve(None)? {
-            Some(Answer::Exited(code)) => code,
-            Some(Answer::Signalled(signal)) => signal.saturating_add(128),
+            Some(Answer::Exited { code, .. }) => code,
+            Some(Answer::Signalled { signal, .. }) => signal.saturating_add(128),
             // As shells have it.
             Some(Answer::Failed(libc::ENOENT)) => 127,
             Some(Answer::Failed(_)) => 126,
             Some(Answer::Malformed) => 1,
-            Some(Answer::Taken) | None => 0,
+            Some(Answer::Taken | Answer::Over) | None => 0,
         })
     }
 
@@ -138,7 +145,10 @@ impl Agent {
         let program = self.program(if is_worker { c"dcgi-worker" } else { AGENT }, trusting)?;
         // Whoever is trusted counts by himself, and wants to hear from us however many run.
         let most = if trusting { usize::MAX } else { self.max_concurrency };
-        let mut server = Server::new(program, most, self.timeout)?;
+        let mut server = Server::new(program, most, self.timeout, false)?;
+        if !is_worker && rustix::process::getpid() == Pid::INIT {
+            server.mind_strays();
+        }
         let source = match from {
             Listen::Dial(path, token) => Source::Master(dial(&path, &token)?),
             Listen::Stdin | Listen::Link => {

@@ -20,6 +20,9 @@ pub(crate) const OWN: &str = "DCGI_AGENT_";
 pub(crate) const DIRECTORY: &str = "DCGI_AGENT_DIRECTORY";
 /// A further argument; a number follows, from 0.
 pub(crate) const ARGUMENT: &str = "DCGI_AGENT_ARGUMENT_";
+/// How long what the program leaves running may go on, and how long it may take to end when asked: milliseconds.
+pub(crate) const LINGER: &str = "DCGI_AGENT_LINGER";
+pub(crate) const KILL_GRACE: &str = "DCGI_AGENT_KILL_GRACE";
 /// The request has no `CONTENT_LENGTH`, though SCGI has to have one.
 pub(crate) const NO_LENGTH: &str = "DCGI_AGENT_NO_LENGTH";
 

@@ -12,11 +12,12 @@ use rustix::net::Shutdown;
 use rustix::process::Pid;
 
 use super::answer::Answer;
-use super::children::{self, Signals};
-use super::connection::{Connection, PIECE, Request};
+use super::children::{self, End, Scope, Signals};
+use super::connection::{Connection, PIECE, Request, Wish};
 use super::program::{Program, Streams};
 use super::scgi::Head;
 use super::source::Source;
+use super::strays::Strays;
 use super::workers::Workers;
 
 /// How long the head of a request may take to come.
@@ -28,6 +29,14 @@ const RESPITE: Duration = Duration::from_millis(20);
 /// How long one that has its answer may take to close its connection.
 const LINGERING: Duration = Duration::from_secs(5);
 
+/// How long what a program has left running may go on, and how long it may take to end when it is asked to, where nobody
+/// else says so: for SCGI clients, who cannot.
+const LINGER: Duration = Duration::from_secs(5);
+const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether somebody is still in a process group: its end tells nobody.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// How much memory a thread that passes a body on has for its calls.
 const STACK: usize = 64 << 10;
 
@@ -38,24 +47,33 @@ pub(super) struct Server {
     signals: Signals,
     sessions: Vec<Session>,
     workers: Workers,
+    /// `None` where orphans do not come to this process, or end with it.
+    strays: Option<Strays>,
     max_concurrency: usize,
     timeout: Option<Duration>,
+    /// Whether this is process 1 of a container that is there for one request.
+    is_alone: bool,
     /// Whether a connection over which the other end was told how its program ended may bring another request.
     keeps_connections: bool,
     /// How the last one went.
     last: Option<Answer>,
 }
 
-/// A request: it comes, and then its program runs.
+/// A request: it comes, its program runs, and then what that has left running.
 #[derive(Debug, Default)]
 struct Session {
     /// `None` where the request came otherwise, and where the other end has gone.
     connection: Option<Connection>,
-    /// `None` before the program runs.
+    /// `None` before the program runs, and when it has ended.
     program: Option<Pid>,
-    /// Whether the other end is told how the program ended. Else the end of the connection is all that it hears.
+    /// What runs for it, from the program's beginning until nobody is left.
+    scope: Option<Scope>,
+    /// Whether the other end is told how the program ended, and says what is to end. Else the end of the connection is all
+    /// that either hears.
     is_told: bool,
-    /// Whether the program has ended, and the other end, which is not told, is still to close the connection.
+    /// Whether what runs has been asked to end: the next time, it is killed.
+    is_ending: bool,
+    /// Whether all has ended, and the other end, which is not told, is still to close the connection.
     is_lingering: bool,
     /// When it must be over.
     deadline: Option<Instant>,
@@ -75,6 +93,7 @@ impl Server {
         program: Program,
         max_concurrency: usize,
         timeout: Option<Duration>,
+        is_alone: bool,
     ) -> io::Result<Self> {
         let signals = Signals::new()?;
         Ok(Self {
@@ -82,11 +101,18 @@ impl Server {
             signals,
             sessions: Vec::new(),
             workers: Workers::default(),
+            strays: None,
             max_concurrency,
             timeout,
+            is_alone,
             keeps_connections: false,
             last: None,
         })
+    }
+
+    /// Has this process see to the daemons that programs leave: it is process 1, and they come to it.
+    pub(super) fn mind_strays(&mut self) {
+        self.strays = Some(Strays::default());
     }
 
     /// Starts another agent to share the connections with.
@@ -94,7 +120,11 @@ impl Server {
     /// # Errors
     /// Where it cannot be started.
     pub(super) fn start_worker(&mut self, command: Command) -> io::Result<()> {
-        self.workers.start(command)
+        self.workers.start(command)?;
+        if let Some(strays) = &mut self.strays {
+            strays.expect();
+        }
+        Ok(())
     }
 
     /// Waits for a request on a connection, for as long as it takes.
@@ -108,7 +138,8 @@ impl Server {
         match self.program.start(head, streams) {
             Ok(program) => {
                 let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-                self.sessions.push(Session { program: Some(program), deadline, ..Session::default() });
+                let scope = Some(Scope::of(program, self.is_alone));
+                self.sessions.push(Session { program: Some(program), scope, deadline, ..Session::default() });
             }
             Err(error) => self.last = Some(failed(&error)),
         }
@@ -149,11 +180,11 @@ impl Server {
                 // What runs may finish, unless we have been asked before. A program that has an agent of its own hears
                 // it at once.
                 if source.is_none() {
-                    self.sessions.iter().filter_map(|session| session.program).for_each(children::terminate);
+                    self.sessions.iter_mut().for_each(Session::terminate);
                 }
                 self.workers.terminate();
                 source = None;
-                self.sessions.retain(|session| session.program.is_some() || session.is_lingering);
+                self.sessions.retain(|session| session.scope.is_some() || session.is_lingering);
             }
             // After the wish to end, of which workers may have heard too.
             if events.child {
@@ -186,12 +217,19 @@ impl Server {
                 }
             }
             let now = Instant::now();
+            if let Some(strays) =
+                self.strays.as_mut().filter(|strays| strays.due().is_some_and(|due| due <= now))
+            {
+                let programs: Vec<_> = self.sessions.iter().filter_map(|session| session.program).collect();
+                strays.look(&programs, &self.workers.processes());
+            }
             for session in &mut self.sessions {
+                session.look_who_is_left(self.keeps_connections);
                 if session.deadline.is_some_and(|deadline| deadline <= now) {
                     session.expire();
                 }
             }
-            self.sessions.retain(|session| session.program.is_some() || session.connection.is_some());
+            self.sessions.retain(|session| session.scope.is_some() || session.connection.is_some());
         }
         Ok(self.last)
     }
@@ -213,7 +251,10 @@ impl Server {
             .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags))
             .collect();
         let deadlines = self.sessions.iter().filter_map(|session| session.deadline);
-        let timeout = deadlines.chain(respite).min().map(|at| {
+        let is_waited_for = self.sessions.iter().any(Session::is_waited_for);
+        let look = is_waited_for.then(|| Instant::now() + LOOK_AGAIN);
+        let strays = self.strays.as_ref().and_then(Strays::due);
+        let timeout = deadlines.chain(respite).chain(look).chain(strays).min().map(|at| {
             let left = at.saturating_duration_since(Instant::now());
             Timespec {
                 tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
@@ -245,8 +286,14 @@ impl Server {
     fn look_at(&mut self, index: usize, flags: PollFlags) {
         let session = &mut self.sessions[index];
         let Some(connection) = session.connection.as_mut().filter(|_| !flags.is_empty()) else { return };
-        if session.program.is_some() {
-            return session.abandon();
+        if session.scope.is_some() {
+            match connection.wish() {
+                _ if !session.is_told => session.leave_to_itself(),
+                Wish::None => {}
+                Wish::Terminate => session.terminate(),
+                Wish::Kill => session.abandon(),
+            }
+            return;
         }
         if session.is_lingering {
             if !connection.discard() {
@@ -286,6 +333,9 @@ impl Server {
             // Given up for lost, and with another by now.
             return session.abandon();
         }
+        if let Some(strays) = self.strays.as_mut().filter(|_| is_told) {
+            strays.hear(&request.head);
+        }
         let streams = match request.streams {
             Some(streams) => Ok(Streams::given(streams)),
             None => plain(connection, request.head.content_length, request.body),
@@ -293,6 +343,7 @@ impl Server {
         match streams.and_then(|streams| self.program.start(&request.head, &streams)) {
             Ok(program) => {
                 session.program = Some(program);
+                session.scope = Some(Scope::of(program, self.is_alone));
                 session.is_told = is_told;
                 session.deadline = self.timeout.map(|timeout| Instant::now() + timeout);
             }
@@ -310,19 +361,17 @@ impl Server {
     /// Sees to the children that have ended: whether a worker is among them.
     fn reap(&mut self) -> bool {
         let mut is_worker_gone = false;
-        for session in &mut self.sessions {
-            if let Some(answer) = session.program.and_then(children::ended) {
-                self.last = Some(answer);
-                session.end(answer, self.keeps_connections);
+        while let Some((pid, end)) = children::reap() {
+            // It has stopped.
+            let Some(end) = end else { continue };
+            if let Some(strays) = &mut self.strays {
+                strays.expect();
             }
-        }
-        while let Some((pid, answer)) = children::reap() {
             is_worker_gone |= self.workers.has_ended(pid);
-            // One that has ended only now. Others are orphans, and nobody asks how they ended.
+            // Others are orphans, and nobody asks how they ended.
             if let Some(session) = self.sessions.iter_mut().find(|session| session.program == Some(pid)) {
-                children::kill_group(pid);
-                self.last = Some(answer);
-                session.end(answer, self.keeps_connections);
+                self.last = Some(end.answer(false));
+                session.ended(end, self.keeps_connections);
             }
         }
         is_worker_gone
@@ -332,47 +381,106 @@ impl Server {
 impl Session {
     /// What to wait for. A descriptor that is waited for anyway stands in where there is none.
     fn interest<'a>(&'a self, instead: BorrowedFd<'a>) -> (BorrowedFd<'a>, PollFlags) {
-        match (&self.connection, self.program) {
+        match (&self.connection, self.scope) {
             (None, _) => (instead, PollFlags::empty()),
-            (Some(connection), None) => (connection.socket.as_fd(), PollFlags::IN),
-            (Some(connection), Some(_)) => (connection.socket.as_fd(), PollFlags::RDHUP),
+            (Some(connection), Some(_)) if !self.is_told => (connection.socket.as_fd(), PollFlags::RDHUP),
+            (Some(connection), _) => (connection.socket.as_fd(), PollFlags::IN),
         }
+    }
+
+    /// Asks what runs to end.
+    fn terminate(&mut self) {
+        self.is_ending = true;
+        if let Some(scope) = self.scope {
+            scope.terminate();
+        }
+        // Which may have left its group.
+        if let Some(program) = self.program {
+            children::terminate(program);
+        }
+    }
+
+    /// Kills what runs.
+    fn kill(&mut self) {
+        if let Some(scope) = self.scope {
+            scope.kill();
+        }
+        if let Some(program) = self.program {
+            children::kill(program);
+        }
+        // Killed, it is not to be killed again; its end is still to be seen.
+        self.deadline = None;
     }
 
     /// Lets go of the other end, and kills what runs for it.
     fn abandon(&mut self) {
-        if let Some(program) = self.program {
-            children::kill(program);
-            // Killed, it is not to be killed again; its end is still to be seen.
-            self.deadline = None;
-        }
+        self.kill();
         self.hang_up();
     }
 
-    /// Its time is up. Where a program runs, the other end hears of that as of any end.
+    /// The other end has gone, and would never have said more: what runs is asked to end, and then killed.
+    fn leave_to_itself(&mut self) {
+        self.terminate();
+        self.deadline = Some(Instant::now() + KILL_GRACE);
+        self.hang_up();
+    }
+
+    /// Its time is up. Where something runs, the other end hears of that as of any end.
     fn expire(&mut self) {
-        match self.program {
-            Some(program) => {
-                children::kill(program);
-                self.deadline = None;
+        match self.scope {
+            Some(_) if self.is_ending => self.kill(),
+            Some(_) => {
+                self.terminate();
+                self.deadline = Some(Instant::now() + KILL_GRACE);
             }
             None => self.hang_up(),
         }
     }
 
-    /// Tells how the program ended.
-    fn end(&mut self, how: Answer, keeps_connection: bool) {
+    /// Its program has ended. Tells how, and whether something is left.
+    fn ended(&mut self, end: End, keeps_connection: bool) {
         self.program = None;
+        let left = self.scope.is_some_and(Scope::is_inhabited);
+        if !left {
+            self.scope = None;
+        }
         match &self.connection {
             Some(connection) if self.is_told => {
-                if connection.tell(how) && keeps_connection {
-                    self.deadline = None;
-                } else {
-                    self.hang_up();
+                if !connection.tell(end.answer(left)) {
+                    self.abandon();
+                } else if !left {
+                    self.done(keeps_connection);
                 }
             }
+            _ if left => self.deadline = self.deadline.or_else(|| Some(Instant::now() + LINGER)),
+            _ => self.done(keeps_connection),
+        }
+    }
+
+    /// Whether what the program has left running is to be looked for: its end tells nobody.
+    fn is_waited_for(&self) -> bool {
+        self.program.is_none() && matches!(self.scope, Some(Scope::Group(_)))
+    }
+
+    /// Looks whether somebody is still left, and tells where nobody is.
+    fn look_who_is_left(&mut self, keeps_connection: bool) {
+        if self.program.is_none() && self.scope.is_some_and(|scope| !scope.is_inhabited()) {
+            self.scope = None;
+            match &self.connection {
+                Some(connection) if self.is_told && !connection.tell(Answer::Over) => self.hang_up(),
+                _ => self.done(keeps_connection),
+            }
+        }
+    }
+
+    /// Nothing runs any more, and who is told knows that.
+    fn done(&mut self, keeps_connection: bool) {
+        self.is_ending = false;
+        match &self.connection {
+            Some(_) if self.is_told && keeps_connection => self.deadline = None,
+            Some(_) if self.is_told => self.hang_up(),
             // Closed while something of the body is unread, or still to come, the kernel would reset it, and the answer
-            // would have no end, or be lost. An orphan may have it open: it cannot write any more.
+            // would have no end, or be lost.
             Some(connection) => {
                 _ = rustix::net::shutdown(&connection.socket, Shutdown::Write);
                 self.is_lingering = true;
@@ -406,17 +514,27 @@ fn plain(connection: &Connection, length: u64, mut begun: Vec<u8>) -> io::Result
     let rest = length - begun.len() as u64;
     let passing = move || {
         // A program that reads no more has had enough.
-        _ = to_stdin.write_all(&begun).and_then(|()| pass_on(&mut from, rest, &mut to_stdin));
+        let passed = to_stdin.write_all(&begun).and_then(|()| pass_on(&mut from, rest, &mut to_stdin));
+        if passed.is_ok_and(|is_whole| !is_whole) {
+            // It is ended because of that, and until then half a body is not to look like all.
+            await_reader(&to_stdin);
+        }
     };
     std::thread::Builder::new().stack_size(STACK).spawn(passing)?;
     Ok(Streams::of_connection(Some(stdin.into()), stdout))
 }
 
-/// Passes so many bytes on.
+/// Waits until nobody has the other end of a pipe open any more.
+fn await_reader(pipe: &io::PipeWriter) {
+    let mut watched = [PollFd::new(pipe, PollFlags::empty())];
+    while rustix::event::poll(&mut watched, None) == Err(rustix::io::Errno::INTR) {}
+}
+
+/// Passes so many bytes on: whether they have all come.
 ///
 /// Not with [`io::copy`], which has the kernel do it by splice(2). While that waits for the socket, the pipe is locked: the
 /// program could neither close it nor, killed, end.
-fn pass_on(from: &mut impl Read, mut rest: u64, to: &mut impl Write) -> io::Result<()> {
+fn pass_on(from: &mut impl Read, mut rest: u64, to: &mut impl Write) -> io::Result<bool> {
     let mut piece = [0; PIECE];
     while rest > 0 {
         let most = usize::try_from(rest).unwrap_or(PIECE).min(PIECE);
@@ -425,12 +543,12 @@ fn pass_on(from: &mut impl Read, mut rest: u64, to: &mut impl Write) -> io::Resu
             read => read?,
         };
         if read == 0 {
-            break;
+            return Ok(false);
         }
         to.write_all(&piece[..read])?;
         rest -= read as u64;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Why a program could not be executed.

@@ -44,6 +44,11 @@ impl Workers {
         Ok(())
     }
 
+    /// Their process ids.
+    pub(super) fn processes(&self) -> Vec<Pid> {
+        self.running.iter().map(|worker| worker.process).collect()
+    }
+
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()

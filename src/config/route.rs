@@ -17,7 +17,8 @@ use super::error::Problems;
 use super::mount;
 use super::section::{Elsewhere, Section};
 use super::value::{
-    Reading, any_string, boolean, count, duration, integer, or_none, processors, size, string, word,
+    Reading, any_string, boolean, count, duration, duration_or_zero, integer, or_none, processors, size,
+    string, word,
 };
 
 /// What reading the routes needs beside their tables.
@@ -171,6 +172,8 @@ impl Draft {
         let limits = &mut route.limits;
         section.set(&mut limits.timeout, "timeout", or_none(duration));
         section.set(&mut limits.idle_timeout, "idle_timeout", or_none(duration));
+        section.set(&mut limits.linger, "linger", duration_or_zero);
+        section.set(&mut limits.kill_grace, "kill_grace", duration_or_zero);
         section.set(&mut limits.max_concurrency, "max_concurrency", count::<usize>(1));
         section.set(&mut limits.queue, "queue", count::<usize>(0));
         section.set(&mut limits.queue_timeout, "queue_timeout", duration);

@@ -326,6 +326,8 @@ fn every_key_of_a_route_reaches_it() {
          debug_errors = true
          timeout = 'none'
          idle_timeout = '1s'
+         linger = '3s'
+         kill_grace = '0s'
          max_concurrency = 1
          queue = 0
          queue_timeout = '2s'
@@ -351,6 +353,8 @@ fn every_key_of_a_route_reaches_it() {
     expected.limits = Limits {
         timeout: None,
         idle_timeout: Some(Duration::from_secs(1)),
+        linger: Duration::from_secs(3),
+        kill_grace: Duration::ZERO,
         max_concurrency: 1,
         queue: 0,
         queue_timeout: Duration::from_secs(2),

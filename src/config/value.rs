@@ -98,12 +98,19 @@ fn quoted_size(bytes: u64) -> String {
 
 /// A time, always with its unit.
 pub(super) fn duration(value: &DeValue<'_>) -> Reading<Duration> {
+    match duration_or_zero(value)? {
+        Duration::ZERO => Err("expected more than no time".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// The same, or `"0s"`.
+pub(super) fn duration_or_zero(value: &DeValue<'_>) -> Reading<Duration> {
     if let Some(number) = integer(value) {
         return Err(format!("expected a duration with its unit; write \"{number}s\""));
     }
     let duration = value.as_str().and_then(|text| humantime::parse_duration(text).ok());
     match duration.ok_or("expected a duration such as \"30s\"")? {
-        Duration::ZERO => Err("expected more than no time".to_owned()),
         duration if duration > LONGEST => Err("expected at most \"365days\"".to_owned()),
         duration => Ok(duration),
     }

@@ -14,6 +14,7 @@ mod agent;
 mod demand;
 mod error;
 mod images;
+mod input;
 mod output;
 mod process;
 mod program;
@@ -25,7 +26,7 @@ pub mod embedded;
 use std::ffi::OsString;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
@@ -111,6 +112,11 @@ pub struct Invocation {
     pub working_dir: Option<String>,
     /// Whether there is anything for its standard input. Else that is at its end from the beginning.
     pub has_input: bool,
+    /// How long what the program leaves running may go on, and how long that may take to end when it is asked to. Whoever
+    /// waits for the program sees to it; the engine does where it alone can tell what is left.
+    pub linger: Duration,
+    /// See `linger`.
+    pub kill_grace: Duration,
     /// When this run must have ended, whoever started it. After that anyone may clear it away.
     pub expires: Option<SystemTime>,
     /// Dropped by the engine when nothing of this run is left, though nobody waits for it any more.

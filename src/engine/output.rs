@@ -2,10 +2,11 @@
 //!
 //! Having the runtime watch a pipe, and being woken because there is something in it and again because it has ended, costs
 //! several times as much as reading it. Most programs print a little and end at once, and whoever started them is told of
-//! that. So their pipes are read then, and watched only where a program takes longer.
+//! that. So their pipes are read then, and watched only where a program takes longer, or has left somebody running who has
+//! them open.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,9 +21,6 @@ use tokio::net::unix::pipe;
 /// How long a program may take before its output is watched: so long what it prints first may wait, and a program that
 /// prints more than a pipe holds (64 KiB) waits too.
 const SHORT: Duration = Duration::from_millis(1);
-
-/// The most that a pipe of an ordinary user's holds: `/proc/sys/fs/pipe-max-size`, see pipe(7).
-const PIPE: usize = 1 << 20;
 
 /// How far a program has come.
 #[derive(Debug, Default)]
@@ -70,15 +68,13 @@ impl Progress {
     }
 }
 
-/// One of a program's two outputs. It ends where the program has ended and the pipe is empty: who else has it open may be
-/// there for long.
+/// One of a program's two outputs. It ends where nobody has the pipe open any more, which may be long after the program's
+/// end.
 #[derive(Debug)]
 pub(super) struct Output {
     pipe: Pipe,
     progress: Arc<Progress>,
     reader: usize,
-    /// How much is still read once the program has ended: whatever it has left there, and not what others go on writing.
-    left: usize,
 }
 
 #[derive(Debug)]
@@ -99,7 +95,7 @@ impl Output {
         let progress = Arc::new(Progress::default());
         let output = |end, reader| {
             let pipe = Pipe::Unwatched(Some(end));
-            Self { pipe, progress: progress.clone(), reader, left: PIPE }
+            Self { pipe, progress: progress.clone(), reader }
         };
         Ok((output(stdout, 0), output(stderr, 1), progress))
     }
@@ -119,19 +115,15 @@ impl Pipe {
         }
     }
 
-    /// What is there now.
-    fn read(&self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
-        let end = match self {
-            Self::Watched(receiver) => receiver.as_fd(),
-            Self::Unwatched(Some(end)) => end.as_fd(),
-            Self::Unwatched(None) => return Ok(()),
-        };
+    /// What is there now, where nobody watches it: false where there is nothing yet, and may be.
+    fn read_unwatched(&self, buffer: &mut ReadBuf<'_>) -> io::Result<bool> {
+        let Self::Unwatched(Some(end)) = self else { return Ok(false) };
         match rustix::io::read(end, buffer.initialize_unfilled()) {
             Ok(read) => buffer.advance(read),
-            Err(Errno::AGAIN) => {}
+            Err(Errno::AGAIN) => return Ok(false),
             Err(errno) => return Err(errno.into()),
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -145,15 +137,8 @@ impl AsyncRead for Output {
         let stage = this.progress.stage(this.reader, cx);
         match stage {
             BEGUN => Poll::Pending,
-            ENDED => {
-                let filled = buffer.filled().len();
-                // What the program has written is in the pipe when its end is told.
-                if this.left > 0 {
-                    this.pipe.read(buffer)?;
-                    this.left = this.left.saturating_sub(buffer.filled().len() - filled);
-                }
-                Poll::Ready(Ok(()))
-            }
+            // What the program has written is in the pipe when its end is told, and the end of that too, as a rule.
+            ENDED if this.pipe.read_unwatched(buffer)? => Poll::Ready(Ok(())),
             _ => this.pipe.watched()?.poll_read(cx, buffer),
         }
     }
@@ -177,16 +162,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_that_was_printed_before_the_end_is_read_whoever_has_the_pipe_open() {
+    async fn all_that_was_printed_before_the_end_is_read() {
         let (mut stdout, mut stderr, mut ours, mut complaints, progress) = program();
         stdout.write_all(b"answer").unwrap();
         stderr.write_all(b"complaint").unwrap();
+        drop((stdout, stderr));
         progress.follow(async {}).await;
         let (mut answer, mut complaint) = (String::new(), String::new());
         ours.read_to_string(&mut answer).await.unwrap();
         complaints.read_to_string(&mut complaint).await.unwrap();
         assert_eq!((answer.as_str(), complaint.as_str()), ("answer", "complaint"));
-        drop((stdout, stderr));
+    }
+
+    #[tokio::test]
+    async fn what_others_print_after_the_programs_end_is_read_too() {
+        let (mut stdout, _stderr, mut ours, _complaints, progress) = program();
+        stdout.write_all(b"first").unwrap();
+        progress.follow(async {}).await;
+        let mut bytes = [0; 64];
+        assert_eq!(ours.read(&mut bytes).await.unwrap(), 5);
+        let reading = tokio::spawn(async move {
+            let mut rest = String::new();
+            ours.read_to_string(&mut rest).await.map(|_| rest)
+        });
+        tokio::task::yield_now().await;
+        stdout.write_all(b"second").unwrap();
+        drop(stdout);
+        assert_eq!(reading.await.unwrap().unwrap(), "second");
     }
 
     #[tokio::test]
@@ -206,27 +208,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_floods_is_not_read_for_ever() {
-        let (stdout, _stderr, mut ours, _complaints, progress) = program();
-        progress.follow(async {}).await;
-        let flood = std::thread::spawn(move || {
-            let mut stdout = stdout;
-            while stdout.write_all(&[b'x'; 4096]).is_ok() {}
-        });
-        let mut read = Vec::new();
-        ours.read_to_end(&mut read).await.unwrap();
-        assert!(read.len() <= PIPE, "{}", read.len());
-        drop(ours);
-        flood.join().unwrap();
-    }
-
-    #[tokio::test]
-    async fn where_nobody_follows_any_more_the_output_ends() {
-        let (_stdout, _stderr, mut ours, _complaints, progress) = program();
+    async fn where_nobody_follows_any_more_the_output_is_still_read() {
+        let (mut stdout, _stderr, mut ours, _complaints, progress) = program();
         let following = tokio::spawn(async move { progress.follow(std::future::pending::<()>()).await });
-        let reading = tokio::spawn(async move { ours.read(&mut [0]).await.unwrap() });
+        let reading = tokio::spawn(async move {
+            let mut all = String::new();
+            ours.read_to_string(&mut all).await.map(|_| all)
+        });
         tokio::task::yield_now().await;
         following.abort();
-        assert_eq!(reading.await.unwrap(), 0);
+        stdout.write_all(b"more").unwrap();
+        drop(stdout);
+        assert_eq!(reading.await.unwrap().unwrap(), "more");
     }
 }

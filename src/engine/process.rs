@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -15,15 +17,19 @@ use super::EngineError;
 ///
 /// Dropping a `Process` kills the program and has everything made for it removed.
 pub struct Process {
-    /// What the program reads. `shutdown` gives it end-of-file; dropping may not.
+    /// What the program reads. `shutdown` gives it end-of-file; dropping does not, before the program has ended: half of
+    /// what it reads is not to look like all. (Where an engine's own stream has to do, of an engine elsewhere, it may:
+    /// there, keep this until the program is gone.)
     pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
-    /// What the program prints. Ends soon after the program does, even where an orphan holds it open.
+    /// What the program, and whatever it has started, prints. Ends when nobody has it open any more, which may be long
+    /// after the program's end.
     pub stdout: Pin<Box<dyn AsyncRead + Send>>,
-    /// What the program complains about.
+    /// What they complain about.
     pub stderr: Pin<Box<dyn AsyncRead + Send>>,
-    /// How the program ended. Resolves once it has, or once the engine can no longer say.
+    /// How the program itself ended, whatever it has left running. Resolves once it has, or once the engine can no longer
+    /// say.
     pub exit: BoxFuture<'static, Result<ExitStatus, EngineError>>,
-    /// Ends the program, and clears away after it.
+    /// Ends the program and what it has left running, and clears away after them.
     pub reaper: Reaper,
 }
 
@@ -33,28 +39,74 @@ impl fmt::Debug for Process {
     }
 }
 
-/// The end of a process. Dropped, it kills and clears away in the background; [`reap`](Reaper::reap)
-/// does the same and waits for it.
+/// How long a reaper waits for what was killed and does not go. Whoever sees to it goes on waiting.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The end of a process, and of everything that it has started. Dropped, it kills and clears away in the background; its
+/// methods wait for that.
 pub struct Reaper {
-    /// Dropping this is the signal that the process is to end. It may hold anything that ends it on drop.
+    /// Asks all that runs to end.
+    terminate: Box<dyn FnOnce() + Send>,
+    /// Dropping this is the signal that all is to end at once. It may hold anything that ends it on drop.
     kill: Option<Box<dyn Send>>,
-    /// Resolves when nothing of the process is left.
-    gone: BoxFuture<'static, ()>,
+    /// Resolves when nothing runs any more. `None`: it has.
+    over: Option<BoxFuture<'static, ()>>,
+    /// Resolves when all is cleared away too. `None`: that is done when it is over.
+    gone: Option<BoxFuture<'static, ()>>,
 }
 
 impl Reaper {
-    /// A reaper whose process ends when `kill` is dropped, and is wholly gone when `gone` resolves.
-    pub fn new(kill: impl Send + 'static, gone: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { kill: Some(Box::new(kill)), gone: Box::pin(gone) }
+    /// A reaper whose process, with what it has started, is asked to end by `terminate` (`SIGTERM`) and is killed when
+    /// `kill` is dropped; and of which nothing runs any more, and nothing is left, when `over` resolves.
+    pub fn new(
+        terminate: impl FnOnce() + Send + 'static,
+        kill: impl Send + 'static,
+        over: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        let (terminate, kill) = (Box::new(terminate), Some(Box::new(kill) as _));
+        Self { terminate, kill, over: Some(over.boxed()), gone: None }
     }
 
-    /// Kills the process where it still runs, and waits until nothing of it is left.
+    /// The same, where something is still left when it is over: that is cleared away once `kill` is dropped, and `gone`
+    /// resolves then.
+    #[must_use]
+    pub fn clearing(mut self, gone: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.gone = Some(gone.boxed());
+        self
+    }
+
+    /// Waits until nothing runs any more: neither the program nor what it has left running.
     ///
     /// # Cancel safety
-    /// Cancel safe: the process ends all the same.
+    /// Cancel safe.
+    pub async fn over(&mut self) {
+        if let Some(over) = &mut self.over {
+            over.await;
+            self.over = None;
+        }
+    }
+
+    /// Asks what runs to end (`SIGTERM`), kills it where it has not after `grace`, and waits until nothing of it is left.
+    ///
+    /// # Cancel safety
+    /// Cancel safe in that nothing is left: dropped, it kills at once.
+    pub async fn end(mut self, grace: Duration) {
+        if !grace.is_zero() {
+            std::mem::replace(&mut self.terminate, Box::new(|| {}))();
+            _ = tokio::time::timeout(grace, self.over()).await;
+        }
+        self.reap().await;
+    }
+
+    /// Kills what still runs, and waits until nothing of it is left.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it ends all the same.
     pub async fn reap(mut self) {
         drop(self.kill.take());
-        self.gone.await;
+        if let Some(last) = self.gone.take().or(self.over.take()) {
+            _ = tokio::time::timeout(PATIENCE, last).await;
+        }
     }
 }
 

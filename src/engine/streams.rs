@@ -12,11 +12,14 @@ use rustix::process::{Gid, Uid};
 use tokio::io::AsyncWrite;
 use tokio::net::unix::pipe;
 
+use super::input::{Input, Unfinished};
 use super::output::{Output, Progress};
 
 /// Our ends of a program's streams.
 pub(super) struct Streams {
-    pub(super) stdin: Stdin,
+    pub(super) stdin: Input<Stdin>,
+    /// Where `stdin` goes if it is not finished: to be held until the program has ended.
+    pub(super) unfinished: Unfinished<Stdin>,
     pub(super) stdout: Output,
     pub(super) stderr: Output,
     /// Who starts the program says here how far it has come.
@@ -32,7 +35,8 @@ pub(super) fn pipes(owner: Option<(u32, u32)>) -> io::Result<(Streams, [OwnedFd;
     let (stdin, our_stdin) = io::pipe()?;
     let stdin = owned_by(stdin.into(), owner)?;
     let (streams, [stdout, stderr]) = output_pipes(owner)?;
-    Ok((Streams { stdin: Stdin::Unused(our_stdin.into()), ..streams }, [stdin, stdout, stderr]))
+    let (our_stdin, unfinished) = Input::new(Stdin::Unused(our_stdin.into()));
+    Ok((Streams { stdin: our_stdin, unfinished, ..streams }, [stdin, stdout, stderr]))
 }
 
 /// The same for a program that has nothing to read: its standard output and error.
@@ -44,7 +48,8 @@ pub(super) fn output_pipes(owner: Option<(u32, u32)>) -> io::Result<(Streams, [O
     let (our_stderr, stderr) = io::pipe()?;
     let theirs = [owned_by(stdout.into(), owner)?, owned_by(stderr.into(), owner)?];
     let (stdout, stderr, progress) = Output::both(our_stdout.into(), our_stderr.into())?;
-    Ok((Streams { stdin: Stdin::Closed, stdout, stderr, progress }, theirs))
+    let (stdin, unfinished) = Input::new(Stdin::Closed);
+    Ok((Streams { stdin, unfinished, stdout, stderr, progress }, theirs))
 }
 
 fn owned_by(stream: OwnedFd, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
@@ -59,6 +64,7 @@ fn owned_by(stream: OwnedFd, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
 }
 
 /// A program's standard input. Shut down, it is closed: a pipe has no other way to end.
+#[derive(Debug)]
 pub(super) enum Stdin {
     /// Nobody has written yet. Most requests have no body, and then the runtime need not hear of it.
     Unused(OwnedFd),

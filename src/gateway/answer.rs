@@ -1,7 +1,7 @@
 //! A program's output on its way to the client.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -29,6 +29,10 @@ const LARGE_CHUNK: usize = 32 << 10;
 /// answer goes out whole, in one piece and with its length.
 const HOLD: Duration = Duration::from_millis(1);
 const HELD: usize = 16 << 10;
+
+/// How long nothing may come, of the output where the program has ended and somebody has that open still, or of the
+/// program's end where the output has ended, until the answer is taken for whole.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// How many chunks wait between the program and the client. More would only hide back-pressure.
 const CHUNKS: usize = 1;
@@ -110,16 +114,10 @@ impl<'a> Answering<'a> {
 
     /// Reads the program's output to its end, and gives it on as it comes. An answer counts as complete only
     /// once it is known how the program ended.
-    pub(super) async fn give(
-        &mut self,
-        stdout: Stdout,
-        exit: Exit,
-        activity: &Activity,
-    ) -> Result<(), Failure> {
-        let mut source = Source { stdout, exit, activity, buffer: BytesMut::new(), chunk: CHUNK };
+    pub(super) async fn give(&mut self, source: &mut Source<'_>) -> Result<(), Failure> {
         match &self.route.output {
-            Output::Cgi => self.give_document(&mut source).await,
-            Output::Raw { content_type } => self.give_raw(content_type.as_deref(), &mut source).await,
+            Output::Cgi => self.give_document(source).await,
+            Output::Raw { content_type } => self.give_raw(content_type.as_deref(), source).await,
         }
     }
 
@@ -159,7 +157,7 @@ impl<'a> Answering<'a> {
             Answer::LocalRedirect(redirect) => {
                 // RFC 3875 §6.2.2: such an answer has no body. The program still runs to its end.
                 while source.read().await?.is_some() {}
-                finished(source.ended().await?)?;
+                finished(source.settled().await?)?;
                 self.send_reply(Given::LocalRedirect(redirect));
                 Ok(())
             }
@@ -215,7 +213,7 @@ impl<'a> Answering<'a> {
         {
             return Err(Failure::NoLastChunk);
         }
-        finished(self.ended(source).await?)?;
+        finished(self.settled(source).await?)?;
         self.complete(tally.end()?).await
     }
 
@@ -249,7 +247,7 @@ impl<'a> Answering<'a> {
             source.activity.touch();
             next = self.read(source).await?;
         }
-        finished(self.ended(source).await?)?;
+        finished(self.settled(source).await?)?;
         self.complete(None).await
     }
 
@@ -265,14 +263,14 @@ impl<'a> Answering<'a> {
     }
 
     /// Waits for the program's end, like [`read`](Self::read).
-    async fn ended(&mut self, source: &mut Source<'_>) -> Result<ExitStatus, Failure> {
+    async fn settled(&mut self, source: &mut Source<'_>) -> Result<Option<ExitStatus>, Failure> {
         if let Some(until) = self.held.as_ref().and_then(|held| held.until) {
-            match tokio::time::timeout_at(until, source.ended()).await {
-                Ok(ended) => return ended,
+            match tokio::time::timeout_at(until, source.settled()).await {
+                Ok(settled) => return settled,
                 Err(_) => self.release(),
             }
         }
-        source.ended().await
+        source.settled().await
     }
 
     /// Keeps the head of an answer for a moment. An empty one is kept until the program has ended: it would be complete
@@ -354,29 +352,51 @@ fn joined(mut pieces: Vec<Bytes>) -> Bytes {
     }
 }
 
-/// What a program's end means for an answer that is otherwise whole.
-fn finished(status: ExitStatus) -> Result<(), Failure> {
+/// What a program's end means for an answer that is otherwise whole. `None`: it has closed its output, and runs on.
+fn finished(status: Option<ExitStatus>) -> Result<(), Failure> {
     match status {
-        ExitStatus::Exited(0) => Ok(()),
-        ExitStatus::Exited(_) => {
+        None | Some(ExitStatus::Exited(0)) => Ok(()),
+        Some(status @ ExitStatus::Exited(_)) => {
             tracing::warn!("the program answered, and then failed: {status}");
             Ok(())
         }
-        ExitStatus::Signalled { .. } => Err(Failure::Killed(status)),
+        Some(status @ ExitStatus::Signalled { .. }) => Err(Failure::Killed(status)),
     }
 }
 
 /// The program's end of it.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     stdout: Stdout,
     exit: Exit,
+    /// What `exit` has given.
+    status: Option<Result<ExitStatus, EngineError>>,
+    /// Whether the program itself has ended.
+    has_ended: bool,
+    /// Whether the output has ended.
+    is_at_end: bool,
     activity: &'a Activity,
     buffer: BytesMut,
     /// How much is read at once.
     chunk: usize,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    pub(super) fn new(stdout: Stdout, exit: Exit, activity: &'a Activity) -> Self {
+        Self {
+            stdout,
+            exit,
+            status: None,
+            has_ended: false,
+            is_at_end: false,
+            activity,
+            buffer: BytesMut::new(),
+            chunk: CHUNK,
+        }
+    }
+
+    /// What is printed next. `None` is the end of the answer: of the output, or where somebody still has that open though
+    /// the program has ended, a while in which nothing came.
+    ///
     /// Cancel safe.
     async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
         // What is left of it does for a line or two.
@@ -384,16 +404,74 @@ impl Source<'_> {
             self.buffer.reserve(self.chunk);
         }
         let room = self.buffer.capacity();
-        let read = self.stdout.read_buf(&mut self.buffer).await.map_err(Failure::Output)?;
+        let read = loop {
+            if self.has_ended {
+                match tokio::time::timeout(SILENCE, self.stdout.read_buf(&mut self.buffer)).await {
+                    Ok(read) => break read,
+                    Err(_) => return Ok(None),
+                }
+            }
+            tokio::select! {
+                biased;
+                read = self.stdout.read_buf(&mut self.buffer) => break read,
+                status = &mut self.exit => self.note(status),
+            }
+        };
+        let read = read.map_err(Failure::Output)?;
         if read == room {
             self.chunk = LARGE_CHUNK;
         }
         self.activity.touch();
+        self.is_at_end = read == 0;
         Ok((read > 0).then(|| self.buffer.split().freeze()))
     }
 
+    fn note(&mut self, status: Result<ExitStatus, EngineError>) {
+        self.has_ended = true;
+        self.status = Some(status);
+    }
+
+    /// How the program has ended, however long that takes.
     async fn ended(&mut self) -> Result<ExitStatus, Failure> {
-        Ok((&mut self.exit).await?)
+        match self.status.take() {
+            Some(status) => Ok(status?),
+            None => {
+                let status = (&mut self.exit).await;
+                self.has_ended = true;
+                Ok(status?)
+            }
+        }
+    }
+
+    /// How the program has ended, once its answer has. `None`: it runs on, and will not be heard of here.
+    ///
+    /// A program's end is told a moment after that of its output. It is waited for, because a program that was killed has
+    /// not finished its answer; but not without end.
+    async fn settled(&mut self) -> Result<Option<ExitStatus>, Failure> {
+        match tokio::time::timeout(SILENCE, self.ended()).await {
+            Ok(status) => status.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Whether the program itself has ended, as far as anybody has asked.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Reads on for nobody, to the end of the output: who prints must not be stopped by that. How much it was is added to
+    /// `lost`.
+    ///
+    /// Cancel safe.
+    pub(super) async fn drain(&mut self, lost: &AtomicU64) {
+        while !self.is_at_end {
+            self.buffer.clear();
+            self.buffer.reserve(CHUNK);
+            match self.stdout.read_buf(&mut self.buffer).await {
+                Ok(read @ 1..) => _ = lost.fetch_add(read as u64, Ordering::Relaxed),
+                _ => self.is_at_end = true,
+            }
+        }
     }
 }
 
@@ -465,7 +543,9 @@ mod tests {
             let detached = AtomicBool::new(false);
             let mut answering = Answering::new(&route, false, sender, CancellationToken::new(), &detached);
             let exit = Box::pin(async move { Ok(exit) });
-            if let Err(failure) = answering.give(Box::pin(stdout), exit, &Activity::new()).await {
+            let activity = Activity::new();
+            let mut source = Source::new(Box::pin(stdout), exit, &activity);
+            if let Err(failure) = answering.give(&mut source).await {
                 answering.fail(failure, Vec::new());
             }
         });

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::connection::Taken;
+
 /// When a request must be over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Option<Instant>);
@@ -29,7 +31,8 @@ impl Deadline {
     }
 }
 
-/// When a byte last went either way.
+/// When something last went either way: a byte of the request, or of what the program prints, or one that the client
+/// took.
 #[derive(Debug)]
 pub(super) struct Activity(Mutex<Instant>);
 
@@ -43,11 +46,14 @@ impl Activity {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Resolves when there was no byte for this long; `None` is never.
-    pub(super) async fn ceased(&self, limit: Option<Duration>) {
+    /// Resolves when there was none for this long; `None` is never. `taken` knows when the client last took something of
+    /// its answers.
+    pub(super) async fn ceased(&self, limit: Option<Duration>, taken: Option<&Taken>) {
         let Some(limit) = limit else { return std::future::pending().await };
         loop {
-            let end = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+            let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = taken.and_then(Taken::last).map_or(last, |taken| last.max(taken));
+            let end = last + limit;
             if end <= Instant::now() {
                 return;
             }
@@ -64,13 +70,28 @@ mod tests {
     async fn silence_counts_from_the_last_byte() {
         let activity = Activity::new();
         let began = Instant::now();
-        let ceased = activity.ceased(Some(Duration::from_secs(10)));
+        let ceased = activity.ceased(Some(Duration::from_secs(10)), None);
         let talk = async {
             tokio::time::sleep(Duration::from_secs(7)).await;
             activity.touch();
         };
         tokio::join!(ceased, talk);
         assert_eq!(began.elapsed(), Duration::from_secs(17));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_something_now_and_then_is_not_silent() {
+        let (activity, taken) = (Activity::new(), Taken::default());
+        let began = Instant::now();
+        let ceased = activity.ceased(Some(Duration::from_secs(10)), Some(&taken));
+        let take = async {
+            for _ in 0..5 {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                taken.note();
+            }
+        };
+        tokio::join!(ceased, take);
+        assert_eq!(began.elapsed(), Duration::from_secs(55));
     }
 
     #[tokio::test(start_paused = true)]
@@ -86,7 +107,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_limit_silence_never_ends_anything() {
         let day = Duration::from_secs(86_400);
-        assert!(tokio::time::timeout(day, Activity::new().ceased(None)).await.is_err());
+        assert!(tokio::time::timeout(day, Activity::new().ceased(None, None)).await.is_err());
         assert!(tokio::time::timeout(day, Deadline::NEVER.within(None).passed()).await.is_err());
     }
 }

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::clock::Activity;
+
 /// How many lines are kept for an error page.
 const KEPT_LINES: usize = 20;
 
@@ -20,10 +22,10 @@ const LOGGED_LINES: usize = 1000;
 pub(super) struct Complaints(Mutex<VecDeque<String>>);
 
 impl Complaints {
-    /// Reads to the end, logging each line within the request's span.
+    /// Reads to the end, logging each line within the request's span. What comes counts as activity.
     ///
     /// Cancel safe, but for a line that has only half arrived.
-    pub(super) async fn collect(&self, mut stderr: Pin<Box<dyn AsyncRead + Send>>) {
+    pub(super) async fn collect(&self, mut stderr: Pin<Box<dyn AsyncRead + Send>>, activity: &Activity) {
         let mut chunk = vec![0; 4096];
         let mut lines = Lines::default();
         let mut count = 0;
@@ -43,6 +45,7 @@ impl Complaints {
         };
         // A read error is the stream's end: what killed it shows elsewhere.
         while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
+            activity.touch();
             lines.push(&chunk[..read], &mut note);
         }
         lines.end(&mut note);
@@ -93,7 +96,7 @@ mod tests {
 
     async fn collected(text: Vec<u8>) -> Vec<String> {
         let complaints = Complaints::default();
-        complaints.collect(Box::pin(std::io::Cursor::new(text))).await;
+        complaints.collect(Box::pin(std::io::Cursor::new(text)), &Activity::new()).await;
         complaints.last_lines()
     }
 

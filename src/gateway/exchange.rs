@@ -1,28 +1,29 @@
 //! The exchange: everything between a program's start and its end, in one task.
 //!
-//! The request body goes in, standard output and standard error come out, all at once, until the program
-//! has ended, a clock has run out, or the client has gone. Whatever comes first, the process is reaped before
+//! The request body goes in, standard output and standard error come out, all at once, until the answer is whole,
+//! a clock has run out, or the client has gone. Then what still runs is ended: after a whole answer it may linger, else it
+//! is asked to end at once; and in both cases killed where it does not. Whatever comes first, the process is gone before
 //! the task ends. It is a task of its own because it outlives its caller at both ends: a client that leaves
 //! must not leave the program running, and a program whose answer needs no body still runs to its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::ProgramRoute;
-use super::answer::{Answering, Failed, Given};
+use super::answer::{Answering, Failed, Given, Source};
 use super::clock::{Activity, Deadline};
 use super::complaints::Complaints;
 use super::failure::Failure;
 use super::input::Input;
-use crate::connection::ClientConnection;
+use crate::connection::{ClientConnection, Taken};
 use crate::engine::{Engine, Invocation, Process};
 
 /// How long a client may go on sending a body that nobody needs, once its answer is complete.
-const LINGER: Duration = Duration::from_secs(30);
+const UNWANTED: Duration = Duration::from_secs(30);
 
 /// How long standard error is still read once standard output is settled.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -38,6 +39,10 @@ pub(super) struct Exchange {
     pub(super) deadline: Deadline,
     /// The client's connection, where it can be watched.
     pub(super) client: Option<ClientConnection>,
+    /// How much of its answers the client has taken, where that is known.
+    pub(super) taken: Option<Taken>,
+    /// Cancelled when everything is to end.
+    pub(super) interrupted: CancellationToken,
     /// Cancelled when nobody waits for the answer any more: the caller holds its guard until there is a reply,
     /// then the response's body does.
     pub(super) abandoned: CancellationToken,
@@ -54,8 +59,10 @@ impl Exchange {
             () = self.deadline.passed() => Err(Failure::DeadlinePassed),
             () = self.abandoned.cancelled() => Err(Failure::ClientGone),
             () = gone(self.client.as_ref()) => Err(Failure::ClientGone),
+            () = self.interrupted.cancelled() => Err(Failure::Interrupted),
         };
-        let Process { stdin, stdout, stderr, exit, reaper } = match started {
+        // Standard input is held to the very end: not to be taken for the end of what is read, where that breaks off.
+        let Process { mut stdin, stdout, stderr, exit, mut reaper } = match started {
             Ok(process) => process,
             Err(failure) => return answering.fail(failure, Vec::new()),
         };
@@ -64,16 +71,17 @@ impl Exchange {
         let activity = Activity::new();
         let ended = CancellationToken::new();
         let complaints = Complaints::default();
-        let feeding = self.input.feed(stdin, limits.max_request_body, &activity, &ended);
+        let mut source = Source::new(stdout, exit, &activity);
+        let feeding = self.input.feed(&mut stdin, limits.max_request_body, &activity, &ended);
         let mut feeding = std::pin::pin!(feeding);
         let mut fed = false;
         let mut left = false;
+        let mut collecting = std::pin::pin!(complaints.collect(stderr, &activity));
+        let mut collected = false;
 
         let result = {
-            let mut collecting = std::pin::pin!(complaints.collect(stderr));
-            let mut collected = false;
-            let mut giving = std::pin::pin!(answering.give(stdout, exit, &activity));
-            let result = loop {
+            let mut giving = std::pin::pin!(answering.give(&mut source));
+            loop {
                 tokio::select! {
                     // A client that has taken in the last of an answer may be gone by the time that this is seen.
                     biased;
@@ -86,8 +94,9 @@ impl Exchange {
                         }
                     }
                     () = self.deadline.passed() => break Err(Failure::DeadlinePassed),
-                    () = activity.ceased(limits.idle_timeout) => break Err(Failure::Idle),
+                    () = activity.ceased(limits.idle_timeout, self.taken.as_ref()) => break Err(Failure::Idle),
                     () = self.abandoned.cancelled() => break Err(Failure::ClientGone),
+                    () = self.interrupted.cancelled() => break Err(Failure::Interrupted),
                     () = gone(self.client.as_ref()), if !left => {
                         left = true;
                         // A client that has all it will get may leave; the program runs to its end.
@@ -96,25 +105,65 @@ impl Exchange {
                         }
                     }
                 }
-            };
-            if !collected {
-                _ = tokio::time::timeout(LAST_WORDS, collecting).await;
             }
-            result
         };
-
-        ended.cancel();
-        let lingers = !fed && !matches!(result, Err(Failure::ClientGone));
+        // A program that has its answer out and runs on may still want what comes.
+        if result.is_err() || source.has_ended() {
+            ended.cancel();
+        }
+        let discards = !fed && !matches!(result, Err(Failure::ClientGone));
+        let is_whole = result.is_ok();
         match result {
             Ok(()) => drop(answering),
-            Err(failure) => answering.fail(failure, complaints.last_lines()),
+            Err(failure) => {
+                if !collected {
+                    collected = tokio::time::timeout(LAST_WORDS, &mut collecting).await.is_ok();
+                }
+                answering.fail(failure, complaints.last_lines());
+            }
         }
-        let linger = async {
-            if lingers {
-                _ = tokio::time::timeout(LINGER, feeding).await;
+        let lost = AtomicU64::new(0);
+        let ending = async {
+            if is_whole {
+                tokio::select! {
+                    () = reaper.over() => return reaper.reap().await,
+                    () = tokio::time::sleep(limits.linger) => {
+                        let linger = limits.linger;
+                        tracing::info!("what the program has left running is ended: `linger` ({linger:?}) is over");
+                    }
+                    () = self.interrupted.cancelled() => {}
+                }
+            }
+            reaper.end(limits.kill_grace).await;
+        };
+        // Whoever still prints must not have to wait for somebody to read it, nor be ended by that nobody does.
+        let mut draining = std::pin::pin!(async {
+            tokio::join!(source.drain(&lost), async {
+                if !collected {
+                    collecting.await;
+                }
+            })
+        });
+        let ending = async {
+            let mut ending = std::pin::pin!(ending);
+            tokio::select! {
+                _ = &mut draining => ending.await,
+                // The last that was printed is in the pipes by then.
+                () = &mut ending => {
+                    _ = tokio::time::timeout(LAST_WORDS, draining).await;
+                }
             }
         };
-        tokio::join!(reaper.reap(), linger);
+        let discarding = async {
+            if discards {
+                _ = tokio::time::timeout(UNWANTED, feeding).await;
+            }
+        };
+        tokio::join!(ending, discarding);
+        let lost = lost.load(Ordering::Relaxed);
+        if is_whole && lost > 0 {
+            tracing::warn!("{lost} bytes that were printed after the end of the answer are lost");
+        }
     }
 }
 

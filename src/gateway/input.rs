@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::clock::Activity;
 use super::failure::Failure;
 
+/// A program's standard input.
+pub(super) type Stdin = Pin<Box<dyn AsyncWrite + Send>>;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How much of a body of unknown length is kept in memory before it goes to a file.
@@ -106,12 +109,13 @@ impl Input {
         }
     }
 
-    /// Writes the body to a program and gives it end-of-file at exactly the body's end. Where the program does not
+    /// Writes the body to a program and gives it end-of-file at exactly the body's end, and nowhere else: where the body
+    /// breaks off, this fails and leaves the program's input open. Where the program does not
     /// read on, or has `ended`, the rest is taken from the client all the same and thrown away: a client that
     /// still sends does not yet read the answer.
     pub(super) async fn feed(
         self,
-        mut stdin: Pin<Box<dyn AsyncWrite + Send>>,
+        stdin: &mut Stdin,
         limit: Option<u64>,
         activity: &Activity,
         ended: &CancellationToken,
@@ -129,7 +133,7 @@ impl Input {
                 open = tokio::select! {
                     biased;
                     () = ended.cancelled() => false,
-                    written = write(&mut stdin, &chunk) => written.is_ok(),
+                    written = write(stdin, &chunk) => written.is_ok(),
                 };
                 activity.touch();
             } else if !source.comes_from_client() {
@@ -148,7 +152,7 @@ impl Input {
     }
 }
 
-async fn write(stdin: &mut Pin<Box<dyn AsyncWrite + Send>>, chunk: &[u8]) -> io::Result<()> {
+async fn write(stdin: &mut Stdin, chunk: &[u8]) -> io::Result<()> {
     stdin.write_all(chunk).await?;
     stdin.flush().await
 }

@@ -69,7 +69,11 @@ pub(super) fn invocation(
         working_dir: working_dir(route, image, program),
         has_input: request.has_body,
         lease: Lease::default(),
-        expires: route.limits.timeout.map(|timeout| SystemTime::now() + timeout + GRACE),
+        linger: route.limits.linger,
+        kill_grace: route.limits.kill_grace,
+        expires: route.limits.timeout.map(|timeout| {
+            SystemTime::now() + timeout + route.limits.linger + route.limits.kill_grace + GRACE
+        }),
     }
 }
 

@@ -46,7 +46,7 @@ use admission::Gate;
 use clock::Activity;
 use exchange::Exchange;
 
-use crate::connection::ClientConnection;
+use crate::connection::{ClientConnection, Taken};
 use crate::engine::{Engine, ImageConfig, Invocation, Lease};
 
 /// How often one request may be sent on to another path here.
@@ -72,6 +72,8 @@ struct Inner {
     gate: Gate,
     /// One task for every program that runs.
     exchanges: TaskTracker,
+    /// Cancelled when all of those are to end.
+    interrupted: CancellationToken,
 }
 
 /// A request that has found its route.
@@ -91,7 +93,7 @@ pub(crate) struct Asked {
 
 impl Gateway {
     /// A gateway to a program. `path` is the route's prefix, `mount` what a router above strips from the front of every
-    /// path; `exchanges` gets a task for each program that runs.
+    /// path; `exchanges` gets a task for each program that runs, and `interrupted` ends them all.
     pub(crate) fn new(
         engine: Arc<dyn Engine>,
         route: ProgramRoute,
@@ -99,10 +101,12 @@ impl Gateway {
         path: &str,
         mount: Arc<str>,
         exchanges: TaskTracker,
+        interrupted: CancellationToken,
     ) -> Self {
         let gate = Gate::new(&route.limits);
         let script_name = format!("{mount}{path}");
-        let inner = Inner { engine, route: Arc::new(route), name, script_name, mount, gate, exchanges };
+        let route = Arc::new(route);
+        let inner = Inner { engine, route, name, script_name, mount, gate, exchanges, interrupted };
         Self { inner: Arc::new(inner) }
     }
 
@@ -184,7 +188,7 @@ impl Inner {
                 let activity = Activity::new();
                 tokio::select! {
                     spooled = input.spool(limits.max_request_body, &activity) => spooled?,
-                    () = activity.ceased(limits.idle_timeout) => return Err(Failure::RequestTooSlow.into()),
+                    () = activity.ceased(limits.idle_timeout, None) => return Err(Failure::RequestTooSlow.into()),
                     () = deadline.passed() => return Err(Failure::RequestTooSlow.into()),
                 }
             }
@@ -220,6 +224,8 @@ impl Inner {
             head_only,
             deadline,
             client: head.extensions.get::<ClientConnection>().cloned(),
+            taken: head.extensions.get::<Taken>().cloned(),
+            interrupted: self.interrupted.clone(),
             abandoned: abandoned.clone(),
         };
         // Dropped with this future, should the client leave before there is a reply.

@@ -74,8 +74,12 @@ pub enum RequestBody {
 pub struct Limits {
     /// How long the whole request may take.
     pub timeout: Option<Duration>,
-    /// How long there may be no byte either way.
+    /// How long there may be no byte either way, none on standard error, and none that the client takes.
     pub idle_timeout: Option<Duration>,
+    /// How long what a program leaves running may work on after the answer.
+    pub linger: Duration,
+    /// How long what is asked to end (`SIGTERM`) may take, until it is killed.
+    pub kill_grace: Duration,
     /// How many programs run at once.
     pub max_concurrency: usize,
     /// How many requests may wait for one of those places.
@@ -93,6 +97,8 @@ impl Default for Limits {
         Self {
             timeout: Some(Duration::from_secs(30)),
             idle_timeout: Some(Duration::from_secs(10)),
+            linger: Duration::from_secs(5),
+            kill_grace: Duration::from_secs(2),
             max_concurrency: 16,
             queue: 64,
             queue_timeout: Duration::from_secs(5),

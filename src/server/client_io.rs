@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 use super::head_guard::HeadGuard;
-use crate::connection::Watch;
+use crate::connection::{Taken, Watch};
 
 /// How long a client may take no byte of its response.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
@@ -40,6 +40,8 @@ pub(super) struct ClientIo<S: Socket> {
     guard: Option<HeadGuard>,
     /// Set by the connection when an answer was cut.
     abort: Arc<AtomicBool>,
+    /// Told when the client takes something.
+    taken: Taken,
     /// Runs while the client takes nothing.
     stall: Option<Pin<Box<Sleep>>>,
     read_closed: bool,
@@ -63,6 +65,7 @@ impl<S: Socket> ClientIo<S> {
             first,
             guard,
             abort: Arc::default(),
+            taken: Taken::default(),
             stall: None,
             read_closed: false,
             write_shut: false,
@@ -77,6 +80,11 @@ impl<S: Socket> ClientIo<S> {
         self.abort.clone()
     }
 
+    /// When the client last took something.
+    pub(super) fn taken(&self) -> Taken {
+        self.taken.clone()
+    }
+
     fn socket(&mut self) -> Pin<&mut S> {
         Pin::new(self.socket.as_mut().expect("present until drop"))
     }
@@ -84,6 +92,7 @@ impl<S: Socket> ClientIo<S> {
     fn watch_stall<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             self.stall = None;
+            self.taken.note();
             return poll;
         }
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_LIMIT)));

@@ -19,7 +19,7 @@ use tower::Service;
 use super::Shared;
 use super::client_io::{ClientIo, Socket};
 use super::head_guard::HeadGuard;
-use crate::connection::{ClientConnection, ConnectionInfo};
+use crate::connection::{ClientConnection, ConnectionInfo, Taken};
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -83,8 +83,8 @@ async fn serve_http1<S: Socket>(
     let (client, watch) = ClientConnection::watch(&socket).ok().unzip();
     let limit = shared.limits.max_header_size.max(HTTP1_MIN_BUFFER);
     let io = ClientIo::new(socket, first, Some(HeadGuard::new(limit)), watch, place);
-    let abort = io.abort_switch();
-    let service = service_fn(|request| respond(request, info, client.clone(), shared));
+    let (abort, taken) = (io.abort_switch(), io.taken());
+    let service = service_fn(|request| respond(request, info, client.clone(), taken.clone(), shared));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.header_timeout)
@@ -114,9 +114,10 @@ async fn serve_http1<S: Socket>(
 
 async fn serve_http2<S: Socket>(io: ClientIo<S>, info: ConnectionInfo, shared: &Shared) -> hyper::Result<()> {
     // Bodies of HTTP/2 run in tasks of hyper's own, so the service owns what it needs.
-    let handler = shared.handler.clone();
+    let (handler, taken) = (shared.handler.clone(), io.taken());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(info);
+        request.extensions_mut().insert(taken.clone());
         handler.clone().call(request)
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -144,10 +145,12 @@ async fn respond(
     mut request: Request<Incoming>,
     info: ConnectionInfo,
     client: Option<ClientConnection>,
+    taken: Taken,
     shared: &Shared,
 ) -> Result<http::Response<crate::site::Body>, std::convert::Infallible> {
     let extensions = request.extensions_mut();
     extensions.insert(info);
+    extensions.insert(taken);
     if let Some(client) = client {
         extensions.insert(client);
     }

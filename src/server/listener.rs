@@ -5,10 +5,16 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::Listen;
 use crate::connection::ConnectionInfo;
+
+/// How much of an answer the kernel holds back for a client that does not keep up, in bytes, beside what is on its way:
+/// `TCP_NOTSENT_LOWAT`, tcp(7). By default it is megabytes, and a client that reads slowly and steadily would look as if it
+/// took nothing for as long as those last.
+const UNSENT: u32 = 64 << 10;
 
 #[derive(Debug)]
 pub(super) enum Listener {
@@ -68,6 +74,8 @@ impl Listener {
                 let (socket, remote) = listener.accept().await?;
                 // An answer's end must not wait for the acknowledgement of its beginning.
                 socket.set_nodelay(true)?;
+                // What the kernel holds back is no sign of what the client takes.
+                _ = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT);
                 let local = socket.local_addr().ok();
                 let info = ConnectionInfo { local, remote: Some(remote), https: false };
                 Ok(Accepted::Tcp(socket, info))

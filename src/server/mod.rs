@@ -22,7 +22,7 @@ use crate::Handler;
 use crate::config::{Listen, ServerLimits};
 use listener::{Accepted, Listener};
 
-/// How long removals may take once the grace is over. An engine that is gone removes nothing.
+/// How long removals may take once the grace is over and programs have had theirs. An engine that is gone removes nothing.
 const LAST_REMOVALS: Duration = Duration::from_secs(20);
 
 /// Pause after a connection could not be accepted: out of descriptors, say. Trying at once would only spin.
@@ -104,11 +104,12 @@ impl Server {
         if tokio::time::timeout(grace, finish).await.is_err() {
             tracing::warn!("the grace is over: requests that still run are ended");
             shared.aborting.cancel();
+            let grace = shared.handler.interrupt();
             let last = async {
                 shared.connections.wait().await;
                 shared.handler.drained().await;
             };
-            if tokio::time::timeout(LAST_REMOVALS, last).await.is_err() {
+            if tokio::time::timeout(grace + LAST_REMOVALS, last).await.is_err() {
                 tracing::error!("not everything could be removed; the next start will try again");
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Layer;
 
@@ -59,7 +60,9 @@ impl HandlerBuilder {
     pub fn build(self) -> Handler {
         let Self { engine, routes, trusted_proxies, mount } = self;
         let mount: Arc<str> = mount.into();
-        let exchanges = TaskTracker::new();
+        let (exchanges, interrupted) = (TaskTracker::new(), CancellationToken::new());
+        let graces = routes.iter().filter_map(|route| Some(route.program()?.limits.kill_grace));
+        let patience = graces.max().unwrap_or_default();
         let target = |route: Route| {
             let name = route.name();
             let endpoint = match route.kind {
@@ -70,6 +73,7 @@ impl HandlerBuilder {
                     &route.path,
                     mount.clone(),
                     exchanges.clone(),
+                    interrupted.clone(),
                 )),
             };
             (route.host, route.path, Target { name, endpoint })
@@ -80,6 +84,9 @@ impl HandlerBuilder {
         let clients = ClientLayer { trusted_proxies: trusted_proxies.clone() };
         let stack = clients.layer(Dispatch(routes.clone()));
         let stack = RequestIdLayer.layer(AccessLogLayer.layer(stack));
-        Handler { stack, site: Arc::new(Site { engine, routes, trusted_proxies, exchanges }) }
+        Handler {
+            stack,
+            site: Arc::new(Site { engine, routes, trusted_proxies, exchanges, interrupted, patience }),
+        }
     }
 }

@@ -23,10 +23,12 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response, request};
 use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use access_log::ACCESS_LOG;
@@ -68,6 +70,10 @@ struct Site {
     trusted_proxies: Arc<[IpNet]>,
     /// One task for every program that runs.
     exchanges: TaskTracker,
+    /// Cancelled when all of those are to end.
+    interrupted: CancellationToken,
+    /// How long that may take by what is configured.
+    patience: Duration,
 }
 
 impl Handler {
@@ -79,6 +85,14 @@ impl Handler {
     /// A handler with some routes and nothing else.
     pub fn new(engine: Arc<dyn Engine>, routes: impl IntoIterator<Item = Route>) -> Self {
         Self::builder(engine).routes(routes).build()
+    }
+
+    /// Ends all that runs: what is not answered yet gets 503, answers that have begun are cut, and each program is asked to
+    /// end and then killed, within the longest `kill_grace` of a route, which this gives. Does not wait for that:
+    /// [`drained`](Self::drained) does. It is final: what is asked for later is ended at once.
+    pub fn interrupt(&self) -> Duration {
+        self.site.interrupted.cancel();
+        self.site.patience
     }
 
     /// Waits until no program runs any more and the engine has cleared away after the last one. New requests are

@@ -194,6 +194,18 @@ impl Connection {
         chunk
     }
 
+    /// At most so many bytes, as soon as there are any. Empty at the end. Past what is buffered here: so the client takes no
+    /// more than it reads.
+    pub fn some_of(&mut self, most: usize) -> Vec<u8> {
+        let mut chunk = vec![0; most];
+        let read = match self.reader.buffer().is_empty() {
+            true => self.stream.read(&mut chunk),
+            false => self.reader.read(&mut chunk),
+        };
+        chunk.truncate(read.unwrap_or(0));
+        chunk
+    }
+
     /// Whether the server has closed the connection, with nothing more to say.
     pub fn is_closed_by_server(&mut self) -> bool {
         matches!(self.reader.read(&mut [0]), Ok(0) | Err(_))

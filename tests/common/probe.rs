@@ -9,12 +9,25 @@ use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, exit};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 unsafe extern "C" {
     fn kill(pid: i32, signal: i32) -> i32;
     fn close(fd: i32) -> i32;
+    fn signal(signal: i32, handler: usize) -> usize;
+    fn setsid() -> i32;
 }
+
+/// Set when SIGTERM has come, where that is waited for.
+static ASKED_TO_END: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_termination(_: i32) {
+    ASKED_TO_END.store(true, Ordering::Relaxed);
+}
+
+const SIGTERM: i32 = 15;
+const SIG_IGN: usize = 1;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -56,6 +69,8 @@ fn main() {
                 Ok(()) => writeln!(out, "{text}: written"),
                 Err(error) => writeln!(out, "{text}: {error}"),
             },
+            // The same without a word.
+            "touch" => std::fs::write(&text, "x"),
             // As much as would be missed, without the end of a line.
             "pour" => std::fs::write(&text, vec![b'x'; 64 << 20]),
             "count" => {
@@ -99,6 +114,40 @@ fn main() {
             "daemon" => {
                 let own = std::env::current_exe().unwrap();
                 Command::new(own).args(["linger", &text]).process_group(0).spawn().map(drop)
+            }
+            // Takes these steps beside this one, and with its streams.
+            "child" => {
+                let own = std::env::current_exe().unwrap();
+                Command::new(own).args(["do", &text]).spawn().map(drop)
+            }
+            // The same in a session of its own, so many generations on.
+            "generations" => match text.split_once(':').unwrap() {
+                ("0", steps) => {
+                    let own = std::env::current_exe().unwrap();
+                    Command::new(own).args(["do", steps]).spawn().map(drop)
+                }
+                (left, steps) => {
+                    unsafe { setsid() };
+                    let left = left.parse::<u32>().unwrap() - 1;
+                    let next = format!("generations={}", encoded(&format!("{left}:{steps}")));
+                    let own = std::env::current_exe().unwrap();
+                    Command::new(own).args(["do", &next]).spawn().map(drop)
+                }
+            },
+            // Notes SIGTERM instead of ending by it.
+            "trap" => {
+                unsafe { signal(SIGTERM, note_termination as *const () as usize) };
+                Ok(())
+            }
+            "ignore" => {
+                unsafe { signal(text.parse().unwrap(), SIG_IGN) };
+                Ok(())
+            }
+            "awaitterm" => {
+                while !ASKED_TO_END.load(Ordering::Relaxed) {
+                    pause("5");
+                }
+                Ok(())
             }
             "spawn" => {
                 let own = std::env::current_exe().unwrap();
@@ -148,6 +197,10 @@ fn flood(out: &mut File, bytes: &str) -> std::io::Result<()> {
         left -= next;
     }
     Ok(())
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 fn decoded(text: &str) -> Vec<u8> {

@@ -108,6 +108,13 @@ impl Server {
         Self::start_under(self.engine.clone(), &format!("{engine}\n{config}"), change)
     }
 
+    /// How its routes get their containers, as the configuration has it: a line for another's.
+    pub fn containers_line(&self) -> String {
+        let own = std::fs::read_to_string(&self.config).unwrap();
+        let says_so = |line: &&str| line.starts_with("warm =") || line.starts_with("isolation =");
+        own.lines().find(says_so).unwrap_or_default().to_owned()
+    }
+
     pub fn connect(&self) -> Connection {
         Connection::open(self.address)
     }

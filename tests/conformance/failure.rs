@@ -347,7 +347,8 @@ impl Relay {
     /// A server that reaches the engine this way only.
     fn server(&self, beside: &Server) -> Server {
         let host = format!("unix://{}", self.path.display());
-        beside.beside("[[route]]\npath = \"/\"\nimage = \"IMAGE\"\npull = \"never\"\n", |command| {
+        // Without one that waits: that would serve without its engine.
+        beside.beside("[[route]]\npath = \"/\"\nimage = \"IMAGE\"\npull = \"never\"\nwarm = 0\n", |command| {
             command.env("DOCKER_HOST", host);
         })
     }

@@ -34,7 +34,6 @@ cases![
     the_program_runs_as_the_routes_user,
     a_volume_refuses_writes_where_it_is_read_only,
     a_volume_takes_writes_where_it_is_not,
-    under_init_the_program_is_a_child_of_process_1,
     without_init_the_program_is_process_1,
     an_orphan_that_holds_the_output_open_does_not_hold_the_answer,
     an_orphan_of_process_1_does_not_hold_the_answer_either,
@@ -214,12 +213,19 @@ fn a_route_may_have_a_writable_root(server: &Server) {
 }
 
 /// Where each request has a container of its own.
-pub(crate) const CASES_OF_FRESH: &[crate::Case] =
-    &[("what_one_request_writes_the_next_does_not_find", what_one_request_writes_the_next_does_not_find)];
+pub(crate) const CASES_OF_FRESH: &[crate::Case] = &[
+    ("what_one_request_writes_the_next_does_not_find", what_one_request_writes_the_next_does_not_find),
+    ("under_init_the_program_is_a_child_of_process_1", under_init_the_program_is_a_child_of_process_1),
+];
 
 /// Where requests share one.
-pub(crate) const CASES_OF_SHARED: &[crate::Case] =
-    &[("what_one_request_writes_the_next_finds", what_one_request_writes_the_next_finds)];
+pub(crate) const CASES_OF_SHARED: &[crate::Case] = &[
+    ("what_one_request_writes_the_next_finds", what_one_request_writes_the_next_finds),
+    (
+        "the_program_is_a_child_of_the_agent_or_of_its_worker",
+        the_program_is_a_child_of_the_agent_or_of_its_worker,
+    ),
+];
 
 fn what_one_request_writes_the_next_finds(server: &Server) {
     assert_eq!(text(server, "/writable?text&write=/left&write=/tmp/left").matches("written").count(), 2);
@@ -272,7 +278,7 @@ fn the_program_runs_as_the_routes_user(server: &Server) {
 // === volumes ===
 
 /// A folder of the host's, and a server whose program has it at /data.
-fn with_volume(server: &Server, mode: &str) -> (PathBuf, Server) {
+pub(crate) fn with_volume(server: &Server, mode: &str) -> (PathBuf, Server) {
     let folder = unique_path("volume");
     std::fs::create_dir(&folder).unwrap();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -305,6 +311,14 @@ fn a_volume_takes_writes_where_it_is_not(server: &Server) {
 
 fn under_init_the_program_is_a_child_of_process_1(server: &Server) {
     assert_eq!(status_field(server, "/p", "PPid"), "1");
+}
+
+/// The agent is process 1, and starts its workers before anything else.
+fn the_program_is_a_child_of_the_agent_or_of_its_worker(server: &Server) {
+    let parent = status_field(server, "/p", "PPid");
+    assert!(["1", "2", "3", "4"].contains(&&*parent), "{parent}");
+    let name = text(server, &format!("/p?text&file=/proc/{parent}/comm"));
+    assert!(["dcgi-agent\n", "dcgi-worker\n"].contains(&&*name), "{name}");
 }
 
 fn without_init_the_program_is_process_1(server: &Server) {

@@ -6,6 +6,7 @@
 mod common;
 
 mod body;
+mod ending;
 mod failure;
 mod header;
 mod limits;
@@ -83,6 +84,7 @@ fn main() {
         body::CASES,
         response::CASES,
         failure::CASES,
+        ending::CASES,
         limits::CASES,
         routing::CASES,
     ];

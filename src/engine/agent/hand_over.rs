@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use crate::agent::scgi::{Head, LONGEST_HEAD};
-use crate::agent::{ANSWER, ARGUMENT, Answer, CONFIRM, DIRECTORY, NO_LENGTH, REQUEST};
+use crate::agent::{ANSWER, ARGUMENT, Answer, CONFIRM, DIRECTORY, KILL_GRACE, LINGER, NO_LENGTH, REQUEST};
 use crate::engine::Invocation;
 
 /// An invocation as an agent takes it; `None` where it is longer than that. `confirmed`: it is to say so before the
@@ -38,6 +38,10 @@ pub(in crate::engine) fn head(invocation: &Invocation, confirmed: bool) -> Optio
     }
     if confirmed {
         own(CONFIRM.to_owned(), "1".into());
+    } else {
+        // Where others are in the container, only the agent can tell what is left of whom.
+        own(LINGER.to_owned(), invocation.linger.as_millis().to_string().into());
+        own(KILL_GRACE.to_owned(), invocation.kill_grace.as_millis().to_string().into());
     }
     if let Some(directory) = &invocation.working_dir {
         own(DIRECTORY.to_owned(), directory.into());
@@ -208,11 +212,15 @@ pub(in crate::engine) fn is_alive(connection: &UnixStream) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::engine::Lease;
 
     fn invocation(env: &[(&str, &str)], args: &[&str], working_dir: Option<&str>) -> Invocation {
         Invocation {
+            linger: Duration::from_secs(5),
+            kill_grace: Duration::from_secs(2),
             route: "/".into(),
             request_id: "r1".into(),
             env: env.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect(),

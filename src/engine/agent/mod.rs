@@ -11,5 +11,5 @@ mod resident;
 pub(super) use dial::{Door, RuntimeDir};
 pub(super) use hand_over::{HandOver, Refusal, head, is_alive, outcome};
 pub(super) use places::{Key, Places};
-pub(super) use process::{HangUp, status};
+pub(super) use process::{HangUp, leaves_something, status};
 pub(super) use resident::{Home, Resident, Residents};

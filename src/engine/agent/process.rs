@@ -6,19 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{oneshot, watch};
 
 use super::hand_over::outcome;
-use crate::agent::Answer;
+use crate::agent::{Answer, TERMINATE};
 use crate::engine::streams::Streams;
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Lease, Process, Reaper};
 
-/// How long a reaper waits for an agent that does not answer.
-const REAP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an agent may take to answer to the wish that all should be killed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A program in a container that stays. `container` is held until it has ended; `command` is what messages call it.
-/// `done` gets the connection back where it may serve again.
+/// A program in a container that stays. `container` is held until nothing of it runs any more; `command` is what messages
+/// call it. `done` gets the connection back where it may serve again.
 pub(super) fn shared<C: Send + Sync + 'static>(
     connection: UnixStream,
     streams: Streams,
@@ -27,43 +26,79 @@ pub(super) fn shared<C: Send + Sync + 'static>(
     command: Arc<str>,
     done: impl FnOnce(&C, UnixStream) + Send + 'static,
 ) -> Process {
-    let progress = streams.progress;
+    let (progress, unfinished) = (streams.progress, streams.unfinished);
     let (exit_sender, exit) = oneshot::channel();
-    let (gone_sender, gone) = oneshot::channel::<()>();
-    let hung_up = CancellationToken::new();
-    let kill = hung_up.clone().drop_guard();
+    let (over_sender, over) = oneshot::channel::<()>();
+    let (wishes, mut wished) = watch::channel(Wish::None);
+    let kill = Kill(wishes.clone());
     tokio::spawn(async move {
-        let telling = async {
-            let mut outcome = std::pin::pin!(outcome(&connection));
-            tokio::select! {
-                biased;
-                result = &mut outcome => result,
-                () = hung_up.cancelled() => {
-                    _ = rustix::net::shutdown(&connection, rustix::net::Shutdown::Write);
-                    // One that does not even answer to that, as in a paused container, holds nobody's place for ever.
-                    let patient = tokio::time::timeout(REAP_PATIENCE, outcome).await;
-                    patient.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-                }
-            }
-        };
-        let result = progress.follow(telling).await;
-        if let Ok(Answer::Exited(_) | Answer::Signalled(_)) = result
-            && !hung_up.is_cancelled()
-        {
+        let mut result = progress.follow(heard(&connection, &mut wished)).await;
+        let mut is_left = leaves_something(&result);
+        _ = exit_sender.send(status(result, false, &command));
+        while is_left {
+            result = heard(&connection, &mut wished).await;
+            is_left = leaves_something(&result);
+        }
+        // What is on its way would be taken for the next request's.
+        if *wished.borrow() == Wish::None {
             done(&container, connection);
         }
-        _ = exit_sender.send(status(result, false, &command));
-        drop((container, lease, gone_sender));
+        drop((container, lease, unfinished, over_sender));
     });
     Process {
         stdin: Box::pin(streams.stdin),
         stdout: Box::pin(streams.stdout),
         stderr: Box::pin(streams.stderr),
         exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost(None))) }),
-        reaper: Reaper::new(kill, async move {
-            _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
+        reaper: Reaper::new(move || _ = wishes.send(Wish::Terminate), kill, async move {
+            _ = over.await;
         }),
     }
+}
+
+/// What is wished of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    None,
+    Terminate,
+    Kill,
+}
+
+/// Dropped, it is the wish that all should be killed.
+struct Kill(watch::Sender<Wish>);
+
+impl Drop for Kill {
+    fn drop(&mut self) {
+        self.0.send_replace(Wish::Kill);
+    }
+}
+
+/// Waits for what the agent has to tell, and tells it meanwhile what is wished.
+async fn heard(connection: &UnixStream, wished: &mut watch::Receiver<Wish>) -> io::Result<Answer> {
+    let mut outcome = std::pin::pin!(outcome(connection));
+    loop {
+        let wish = tokio::select! {
+            biased;
+            answer = &mut outcome => return answer,
+            Ok(()) = wished.changed() => *wished.borrow_and_update(),
+        };
+        match wish {
+            Wish::None => {}
+            // It fits into any socket's buffer; an agent that takes nothing is killed later.
+            Wish::Terminate => _ = connection.try_write(&[TERMINATE]),
+            Wish::Kill => {
+                _ = rustix::net::shutdown(connection, rustix::net::Shutdown::Write);
+                // One that does not even answer to that, as in a paused container, holds nobody's place for ever.
+                let patient = tokio::time::timeout(PATIENCE, outcome).await;
+                return patient.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+    }
+}
+
+/// Whether an agent will tell more.
+pub(in crate::engine) fn leaves_something(answer: &io::Result<Answer>) -> bool {
+    matches!(answer, Ok(Answer::Exited { left: true, .. } | Answer::Signalled { left: true, .. }))
 }
 
 /// What an agent has told as the engine's answer. `alone`: it was process 1 of a container for this one request, and
@@ -77,14 +112,14 @@ pub(in crate::engine) fn status(
     let signalled =
         |signal| ExitStatus::Signalled { signal, out_of_memory: (signal != SIGKILL).then_some(false) };
     match result {
-        Ok(Answer::Exited(code)) => Ok(ExitStatus::Exited(code)),
-        Ok(Answer::Signalled(signal)) => Ok(signalled(signal)),
+        Ok(Answer::Exited { code, .. }) => Ok(ExitStatus::Exited(code)),
+        Ok(Answer::Signalled { signal, .. }) => Ok(signalled(signal)),
         Ok(Answer::Failed(errno)) => {
             Err(EngineError::new(EngineErrorKind::Refused, format!("the program `{command}` cannot be run"))
                 .because(io::Error::from_raw_os_error(errno)))
         }
         Err(error) if alone && error.kind() == io::ErrorKind::UnexpectedEof => Ok(signalled(SIGKILL)),
-        Ok(Answer::Taken | Answer::Malformed) => Err(lost(None)),
+        Ok(Answer::Taken | Answer::Over | Answer::Malformed) => Err(lost(None)),
         Err(error) => Err(lost(Some(error))),
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::container::AttachContainerResults;
 use bollard::models::{ContainerCreateBody, Mount, MountType, MountVolumeOptions, VolumeCreateRequest};
@@ -23,7 +23,7 @@ use super::import::pieces;
 use super::{Found, Shared, api, labels, options};
 use crate::agent::Executable;
 use crate::engine::agent::{Door, RuntimeDir, is_alive};
-use crate::engine::{EngineError, EngineErrorKind, Lease, Program};
+use crate::engine::{EngineError, EngineErrorKind, Invocation, Lease, Program};
 
 /// Where the agent's volume and its door are in a container. `/dev` is the container's own: nothing of these is to be
 /// seen in its image, or in what it has changed of it.
@@ -36,6 +36,9 @@ const EXECUTABLE: &str = "dcgi";
 /// How long an agent may take to dial in once its container has started.
 const DIAL_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long containers for one request are made without agents once one has not come.
+const WITHOUT: Duration = Duration::from_secs(60);
+
 /// What this engine knows of its agents.
 pub(super) struct Agents {
     /// Where agents dial in. None where the engine is elsewhere: then they take their request on standard input.
@@ -43,6 +46,8 @@ pub(super) struct Agents {
     executable: Executable,
     /// The volume's name, while it is known to be filled. Somebody may clear away volumes that no container uses.
     volume: tokio::sync::Mutex<Option<String>>,
+    /// When one has not come, the last time.
+    missed: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Agents {
@@ -126,12 +131,23 @@ impl Removal {
 
 impl Agents {
     pub(super) fn new(runtime_dir: Option<RuntimeDir>, executable: Executable) -> Self {
-        Self { runtime_dir, executable, volume: tokio::sync::Mutex::default() }
+        Self { runtime_dir, executable, volume: tokio::sync::Mutex::default(), missed: Mutex::default() }
     }
 
     /// Whether an agent can reach us.
     pub(super) fn can_dial(&self) -> bool {
         self.runtime_dir.is_some()
+    }
+
+    /// Whether one is worth waiting for with a request at hand.
+    pub(super) fn come(&self) -> bool {
+        let missed = *self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.can_dial() && missed.is_none_or(|missed| missed.elapsed() > WITHOUT)
+    }
+
+    /// One has not come.
+    pub(super) fn missed(&self) {
+        *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     async fn volume(&self, engine: &Arc<Shared>, image: &str) -> Result<String, EngineError> {
@@ -144,24 +160,54 @@ impl Agents {
     }
 }
 
-/// Makes a container, and waits until its agent has dialled in. Dropped meanwhile, it leaves nothing.
+/// Why a container has no agent that waits in it.
+#[derive(Debug)]
+pub(super) enum Uninhabited {
+    /// There is no container.
+    Failed(EngineError),
+    /// Agents cannot be had here. Without one there might be a container.
+    NoAgent(EngineError),
+}
+
+impl From<Uninhabited> for EngineError {
+    fn from(why: Uninhabited) -> Self {
+        match why {
+            Uninhabited::Failed(error) | Uninhabited::NoAgent(error) => error,
+        }
+    }
+}
+
+/// Makes a container, and waits until its agent has dialled in. Dropped meanwhile, it leaves nothing. `request`: the one
+/// that it is made for, and whose lease is held until nothing of it is left.
 pub(super) async fn inhabit(
     engine: &Arc<Shared>,
     program: &Program,
     image: &Found,
     route: &Arc<str>,
     purpose: Purpose,
-) -> Result<Inhabited, EngineError> {
-    let agents = engine.agents()?;
-    let volume = agents.volume(engine, &program.image).await?;
-    let door = agents.runtime_dir.as_ref().map(Door::open).transpose();
-    let door = door.map_err(|error| unusable("making a socket for a container's agent").because(error))?;
-    let body = create_body(engine, program, image, route, purpose, &volume, door.as_ref());
-    let id = uuid::Uuid::now_v7().simple().to_string();
+    request: Option<&Invocation>,
+) -> Result<Inhabited, Uninhabited> {
+    let agents = engine.agents().map_err(Uninhabited::NoAgent)?;
+    let volume = agents.volume(engine, &program.image).await.map_err(|error| match error.kind() {
+        EngineErrorKind::ImageMissing => Uninhabited::Failed(error),
+        _ => Uninhabited::NoAgent(error),
+    })?;
+    let door = agents.runtime_dir.as_ref().map(Door::open).transpose().map_err(|error| {
+        Uninhabited::Failed(unusable("making a socket for a container's agent").because(error))
+    })?;
+    let mut body = create_body(engine, program, image, route, purpose, &volume, door.as_ref());
+    let (id, lease) = match request {
+        Some(request) => {
+            body.labels.get_or_insert_default().extend(options::request_labels(request));
+            (request.request_id.to_string(), request.lease.clone())
+        }
+        None => (uuid::Uuid::now_v7().simple().to_string(), Lease::default()),
+    };
     let name = engine.instance.container_name(&id);
     let (ready, inhabited) = oneshot::channel();
-    engine.containers.spawn(live(engine.clone(), name, body, door, ready));
-    let inhabited = inhabited.await.unwrap_or_else(|_| Err(unusable("the runtime is shutting down")));
+    engine.containers.spawn(live(engine.clone(), name, body, door, lease, ready));
+    let shutting_down = || Err(Uninhabited::Failed(unusable("the runtime is shutting down")));
+    let inhabited = inhabited.await.unwrap_or_else(|_| shutting_down());
     if inhabited.is_err() {
         *agents.volume.lock().await = None;
     }
@@ -173,12 +219,14 @@ async fn live(
     name: String,
     body: ContainerCreateBody,
     door: Option<Door>,
-    mut ready: oneshot::Sender<Result<Inhabited, EngineError>>,
+    lease: Lease,
+    mut ready: oneshot::Sender<Result<Inhabited, Uninhabited>>,
 ) {
     let mut container = Container::new(engine, name);
     // Not raced with `ready`: a call that is given up may still take effect.
     if let Err(failure) = container.create(body).await {
-        _ = ready.send(Err(failure.error));
+        _ = ready.send(Err(Uninhabited::Failed(failure.error)));
+        drop(lease);
         if failure.outcome_unknown {
             container.remove_if_it_appears().await;
         }
@@ -187,12 +235,12 @@ async fn live(
     let reached = async {
         match &door {
             Some(door) => dialled(&container, door).await,
-            None => container.begin().await.map(Way::Attached),
+            None => container.begin().await.map(Way::Attached).map_err(Uninhabited::Failed),
         }
     };
     let reached = tokio::select! {
         reached = reached => reached,
-        () = ready.closed() => return container.remove().await,
+        () = ready.closed() => return container.remove_holding(lease).await,
     };
     // From here on there is nothing that a program could dial.
     drop(door);
@@ -200,11 +248,11 @@ async fn live(
         Ok(way) => way,
         Err(error) => {
             _ = ready.send(Err(error));
-            return container.remove().await;
+            return container.remove_holding(lease).await;
         }
     };
     let kill = CancellationToken::new();
-    let lease = Arc::new(Mutex::new(Lease::default()));
+    let lease = Arc::new(Mutex::new(lease));
     let (gone_sender, gone) = oneshot::channel();
     let inhabited = Inhabited {
         way,
@@ -222,8 +270,12 @@ async fn live(
 }
 
 /// Starts a container and waits for its agent to dial in.
-async fn dialled(container: &Container, door: &Door) -> Result<Way, EngineError> {
-    container.start().await?;
+async fn dialled(container: &Container, door: &Door) -> Result<Way, Uninhabited> {
+    container.start().await.map_err(Uninhabited::Failed)?;
+    agent_of(container, door).await.map_err(Uninhabited::NoAgent)
+}
+
+async fn agent_of(container: &Container, door: &Door) -> Result<Way, EngineError> {
     let died = async {
         match container.ended().await {
             Ok(status) => EngineError::new(

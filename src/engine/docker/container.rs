@@ -11,7 +11,7 @@ use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, EventsOptionsBuilder,
-    WaitContainerOptionsBuilder,
+    KillContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Shared, api};
+use crate::engine::input::Input;
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Lease, Process, Reaper};
 
 /// How long the attach stream may be silent once the program has ended before it counts as ended too. The
@@ -257,22 +258,31 @@ pub(super) fn process(
     kill: impl Send + 'static,
     gone: impl Future<Output = ()> + Send + 'static,
 ) -> Process {
+    let (stdin, unfinished) = Input::new(attached.input);
     let exited = CancellationToken::new();
+    let over = exited.clone();
     let (stdout_sender, stdout) = mpsc::channel(CHUNKS);
     let (stderr_sender, stderr) = mpsc::channel(CHUNKS);
     let (exit_sender, exit) = oneshot::channel();
     let pumping = tokio::spawn(pump(attached.output, stdout_sender, stderr_sender, exited.clone()));
     let waiting = tokio::spawn(wait(engine.clone(), name.to_owned(), exited, exit_sender));
+    let (docker, container) = (engine.docker.clone(), name.to_owned());
+    // To process 1, which is all that the engine can do: its init passes it on to the program.
+    let terminate = move || {
+        tokio::spawn(async move {
+            let options = KillContainerOptionsBuilder::default().signal("SIGTERM").build();
+            // Gone already, or soon to be killed.
+            _ = docker.kill_container(&container, Some(options)).await;
+        });
+    };
     // Where the program is not wanted any more, neither are these two.
-    let kill = (kill, AbortOnDropHandle::new(pumping), AbortOnDropHandle::new(waiting));
+    let kill = (kill, unfinished, AbortOnDropHandle::new(pumping), AbortOnDropHandle::new(waiting));
     Process {
-        stdin: attached.input,
+        stdin: Box::pin(stdin),
         stdout: Box::pin(reader(stdout)),
         stderr: Box::pin(reader(stderr)),
         exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost())) }),
-        reaper: Reaper::new(kill, async move {
-            _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
-        }),
+        reaper: Reaper::new(terminate, kill, async move { over.cancelled().await }).clearing(gone),
     }
 }
 

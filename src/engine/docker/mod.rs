@@ -16,6 +16,7 @@
 
 mod agent;
 mod api;
+mod cold;
 mod container;
 mod endpoint;
 mod image;
@@ -233,6 +234,10 @@ impl Engine for DockerEngine {
                     return Ok(process);
                 }
             }
+            if let Some(begun) = cold::begin(&self.shared, program, &image, &invocation, turn.as_ref()).await
+            {
+                return begun;
+            }
             let name = self.shared.instance.container_name(&invocation.request_id);
             let body = options::create_body(program, &image.config, &invocation, &self.shared.instance);
             let lease = Lease::new((turn, invocation.lease));
@@ -390,7 +395,8 @@ impl Home for Rented {
             let gone = || EngineError::new(EngineErrorKind::Unreachable, "the engine is not in use any more");
             let engine = self.engine.upgrade().ok_or_else(gone)?;
             let inhabited =
-                agent::inhabit(&engine, &self.program, &self.image, &self.route, Purpose::Listen).await?;
+                agent::inhabit(&engine, &self.program, &self.image, &self.route, Purpose::Listen, None)
+                    .await?;
             let Inhabited { way, name, mut removal } = inhabited;
             let Way::Dialled { connection, owner } = way else {
                 return Err(EngineError::new(EngineErrorKind::Refused, NOT_FROM_THERE));

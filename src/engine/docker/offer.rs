@@ -14,8 +14,8 @@ use super::Shared;
 use super::agent::{Inhabited, Removal, Way};
 use super::container::{self, was_out_of_memory};
 use super::warm::Turn;
-use crate::agent::Answer;
-use crate::engine::agent::{HandOver, HangUp, Refusal, outcome, status};
+use crate::agent::{Answer, TERMINATE};
+use crate::engine::agent::{HandOver, HangUp, Refusal, leaves_something, outcome, status};
 use crate::engine::streams::{Streams, pipes};
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Process, Reaper};
 
@@ -24,9 +24,6 @@ const CONFIRMATION: Duration = Duration::from_secs(1);
 
 /// How long a program runs before the next container is started in its stead.
 const HEAD_START: Duration = Duration::from_millis(100);
-
-/// How long a reaper waits for a removal that does not succeed.
-const REAP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What becomes of a request that is offered to an agent.
 pub(super) enum Offer {
@@ -38,7 +35,7 @@ pub(super) enum Offer {
 }
 
 /// Offers a request to a container, by its [`head`](crate::engine::agent::head). It belongs to that request from here
-/// on, or goes.
+/// on, or goes. `command` is what messages call the program; `turn` is the request's among those of its route.
 ///
 /// # Errors
 /// Where dcgi itself has run out of something, or nobody can say whether the program has run.
@@ -46,9 +43,11 @@ pub(super) async fn offer(
     engine: &Arc<Shared>,
     inhabited: Inhabited,
     head: &[u8],
-    turn: &Arc<Turn>,
+    command: &str,
+    turn: Option<&Arc<Turn>>,
 ) -> Result<Offer, EngineError> {
     let Inhabited { way, name, removal } = inhabited;
+    let turn = turn.cloned();
     match way {
         Way::Attached(attached) => by_attachment(engine, attached, &name, removal, head, turn).await,
         Way::Dialled { connection, owner } => {
@@ -57,7 +56,8 @@ pub(super) async fn offer(
             match confirmed(&connection, &HandOver { head, streams: &theirs }).await? {
                 Answered::Taken => {
                     drop(theirs);
-                    let process = attend(engine, connection, streams, name, removal, turn);
+                    let process =
+                        attend(engine, connection, streams, name, removal, command.to_owned(), turn);
                     Ok(Offer::Taken(Box::new(process)))
                 }
                 Answered::Otherwise(why) => Ok(Offer::Declined(why)),
@@ -112,22 +112,27 @@ fn attend(
     streams: Streams,
     name: String,
     mut removal: Removal,
-    turn: &Arc<Turn>,
+    command: String,
+    turn: Option<Arc<Turn>>,
 ) -> Process {
     let gone = removal.gone();
     let (exit_sender, exit) = oneshot::channel();
-    let progress = streams.progress;
-    let (engine, control, turn) = (engine.clone(), connection.clone(), turn.clone());
+    let (over_sender, over) = oneshot::channel::<()>();
+    let (progress, unfinished) = (streams.progress, streams.unfinished);
+    let (engine, control) = (engine.clone(), connection.clone());
     tokio::spawn(async move {
         let mut ended = std::pin::pin!(progress.follow(outcome(&control)));
         let answer = tokio::select! {
             answer = &mut ended => answer,
             () = tokio::time::sleep(HEAD_START) => {
-                turn.refill();
+                if let Some(turn) = &turn {
+                    turn.refill();
+                }
                 ended.await
             }
         };
-        let status = match status(answer, true, &turn.command()) {
+        let mut is_left = leaves_something(&answer);
+        let status = match status(answer, true, &command) {
             Ok(ExitStatus::Signalled { signal, out_of_memory: None }) => {
                 let out_of_memory = was_out_of_memory(&engine, &name).await.then_some(true);
                 Ok(ExitStatus::Signalled { signal, out_of_memory })
@@ -135,7 +140,17 @@ fn attend(
             status => status,
         };
         _ = exit_sender.send(status);
+        while is_left {
+            is_left = leaves_something(&outcome(&control).await);
+        }
+        drop((unfinished, over_sender));
     });
+    let control = connection.clone();
+    // It fits into any socket's buffer; an agent that takes nothing is killed later.
+    let terminate = move || _ = control.try_write(&[TERMINATE]);
+    let over = async move {
+        _ = over.await;
+    };
     Process {
         stdin: Box::pin(streams.stdin),
         stdout: Box::pin(streams.stdout),
@@ -143,9 +158,7 @@ fn attend(
         exit: Box::pin(
             async move { exit.await.unwrap_or_else(|_| Err(failed("the runtime is shutting down"))) },
         ),
-        reaper: Reaper::new((HangUp(connection), removal), async move {
-            _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
-        }),
+        reaper: Reaper::new(terminate, (HangUp(connection), removal), over).clearing(gone),
     }
 }
 
@@ -157,7 +170,7 @@ async fn by_attachment(
     name: &str,
     mut removal: Removal,
     head: &[u8],
-    turn: &Arc<Turn>,
+    turn: Option<Arc<Turn>>,
 ) -> Result<Offer, EngineError> {
     // Without its last byte it is no request, and nothing runs.
     let (most, last) = head.split_at(head.len().saturating_sub(1));
@@ -177,7 +190,7 @@ async fn by_attachment(
     // From here on nobody knows, so nobody else may have it.
     sealing.await.map_err(|error| failed("handing over the request").because(error))?;
     let gone = removal.gone();
-    let kill = (removal, turn.clone());
+    let kill = (removal, turn);
     Ok(Offer::Taken(Box::new(container::process(engine, name, attached, kill, gone))))
 }
 

@@ -36,7 +36,9 @@ pub(super) fn create_body(
         working_dir: invocation.working_dir.clone(),
         user: program.user.clone(),
         env: Some(environment(program, invocation)),
-        labels: Some(labels(invocation, owner)),
+        labels: Some(
+            labels(&invocation.route, owner).into_iter().chain(request_labels(invocation)).collect(),
+        ),
         attach_stdin: Some(true),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
@@ -52,14 +54,12 @@ pub(super) fn create_body(
 /// The create request of a container that is not for one request: without what is to run in it.
 pub(super) fn standing_body(program: &Program, route: &Arc<str>, owner: &Instance) -> ContainerCreateBody {
     let own = program.env.iter().map(|(name, value)| format!("{name}={value}"));
-    let labels =
-        [(labels::INSTANCE.to_owned(), owner.label()), (labels::ROUTE.to_owned(), route.to_string())];
     ContainerCreateBody {
         image: Some(program.image.clone()),
         working_dir: program.working_dir.clone(),
         user: program.user.clone(),
         env: Some(own.collect()),
-        labels: Some(labels.into()),
+        labels: Some(labels(route, owner)),
         host_config: Some(host_config(program)),
         ..Default::default()
     }
@@ -114,19 +114,17 @@ fn text(value: &OsStr) -> std::borrow::Cow<'_, str> {
     value.to_string_lossy()
 }
 
-fn labels(invocation: &Invocation, owner: &Instance) -> HashMap<String, String> {
+fn labels(route: &Arc<str>, owner: &Instance) -> HashMap<String, String> {
+    [(labels::INSTANCE.to_owned(), owner.label()), (labels::ROUTE.to_owned(), route.to_string())].into()
+}
+
+/// The labels of a container that is for one request from the beginning.
+pub(super) fn request_labels(invocation: &Invocation) -> impl Iterator<Item = (String, String)> {
     let expires = invocation
         .expires
         .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
         .map(|since| (labels::EXPIRES.to_owned(), since.as_secs().to_string()));
-    [
-        (labels::INSTANCE.to_owned(), owner.label()),
-        (labels::ROUTE.to_owned(), invocation.route.to_string()),
-        (labels::REQUEST.to_owned(), invocation.request_id.to_string()),
-    ]
-    .into_iter()
-    .chain(expires)
-    .collect()
+    [(labels::REQUEST.to_owned(), invocation.request_id.to_string())].into_iter().chain(expires)
 }
 
 /// `/tmp` or `/tmp:size=64m,mode=700`. The mode is spelled out: Podman's default differs from Docker's.
@@ -160,11 +158,15 @@ fn mount(volume: &Volume) -> Mount {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::engine::Network;
 
     fn invocation() -> Invocation {
         Invocation {
+            linger: Duration::from_secs(5),
+            kill_grace: Duration::from_secs(2),
             route: "/x".into(),
             request_id: "r1".into(),
             env: vec![("REQUEST_METHOD".into(), "GET".into())],
@@ -172,7 +174,7 @@ mod tests {
             working_dir: None,
             has_input: false,
             lease: crate::engine::Lease::default(),
-            expires: Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(77)),
+            expires: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(77)),
         }
     }
 

@@ -66,11 +66,6 @@ impl Turn {
     pub(super) fn refill(&self) {
         self.pool.refill(&self.engine);
     }
-
-    /// The program, for messages.
-    pub(super) fn command(&self) -> String {
-        self.pool.program.command_line(&self.pool.image.config).join(" ")
-    }
 }
 
 impl Drop for Turn {
@@ -123,11 +118,12 @@ impl Pool {
     ) -> Result<Option<Process>, EngineError> {
         // One that is longer than an agent takes is for a container of its own.
         let Some(head) = head(invocation, true) else { return Ok(None) };
+        let command = self.program.command_line(&self.image.config).join(" ");
         while let Some(inhabited) = self.take() {
             // From here on it may run: whoever gives up meanwhile, the request's place is taken until it is gone.
             inhabited.removal.hold(invocation.lease.clone());
             let name = inhabited.name.clone();
-            match offer(engine, inhabited, &head, turn).await? {
+            match offer(engine, inhabited, &head, &command, Some(turn)).await? {
                 Offer::Taken(process) => return Ok(Some(*process)),
                 // It goes, and another one is tried.
                 Offer::Declined(why) => {
@@ -169,8 +165,9 @@ impl Pool {
             tasks.spawn(async move {
                 // The request that has made room is to be answered first.
                 tokio::time::sleep(HEAD_START).await;
-                let made = inhabit(&engine, &pool.program, &pool.image, &pool.route, Purpose::Once).await;
-                pool.arrived(made);
+                let made =
+                    inhabit(&engine, &pool.program, &pool.image, &pool.route, Purpose::Once, None).await;
+                pool.arrived(made.map_err(EngineError::from));
                 pool.refill(&engine);
             });
         }

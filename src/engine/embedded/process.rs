@@ -15,9 +15,6 @@ use crate::engine::streams::{Streams, pipes};
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Invocation, Process, Reaper};
 use crate::sandbox::{Failure, MESSAGE, Message, Template};
 
-/// How long a reaper waits for a sandbox that does not go. Its own task goes on waiting.
-const REAP_PATIENCE: Duration = Duration::from_secs(10);
-
 /// How long a program runs before the next sandbox is made to wait in its stead.
 const HEAD_START: Duration = Duration::from_millis(5);
 
@@ -49,13 +46,18 @@ pub(super) async fn live(
         stdout: Box::pin(streams.stdout),
         stderr: Box::pin(streams.stderr),
         exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost())) }),
-        reaper: Reaper::new(Hangup(sandbox.control.clone()), async move {
-            _ = tokio::time::timeout(REAP_PATIENCE, gone).await;
-        }),
+        reaper: Reaper::new(
+            terminate(sandbox.control.clone()),
+            Hangup(sandbox.control.clone()),
+            async move {
+                _ = gone.await;
+            },
+        ),
     };
     // Where nobody waits any more, the process is dropped, and that hangs up.
     _ = ready.send(Ok(process));
     let slot = attend(&engine, &pool, sandbox, &streams.progress, exit_sender).await;
+    drop(streams.unfinished);
     pool.give_back(&engine, slot);
     drop(invocation.lease);
     drop(gone_sender);
@@ -118,11 +120,12 @@ pub(super) async fn attend(
 ) -> Option<super::pool::Slot> {
     let template = &pool.plan.template;
     let control = sandbox.control.clone();
+    // Most programs have ended by then, and their slots serve again: until then nothing is to be in their way.
+    let mut head_start = std::pin::pin!(tokio::time::sleep(HEAD_START));
     let mut ended = std::pin::pin!(progress.follow(ended(&control, template)));
     let ended = tokio::select! {
         ended = &mut ended => ended,
-        // Most programs have ended by then, and their slots serve again: until then nothing is to be in their way.
-        () = tokio::time::sleep(HEAD_START) => {
+        () = &mut head_start => {
             pool.refill(engine);
             ended.await
         }
@@ -140,7 +143,17 @@ pub(super) async fn attend(
         }
         None => Some(exit),
     };
-    let vacant = sandbox.slot.vacant(template).await;
+    let vacant = {
+        let mut vacant = std::pin::pin!(sandbox.slot.vacant(template));
+        tokio::select! {
+            vacant = &mut vacant => vacant,
+            // What the program has left running lingers.
+            () = &mut head_start, if !head_start.is_elapsed() => {
+                pool.refill(engine);
+                vacant.await
+            }
+        }
+    };
     let clean = matches!(vacant, Ok(true));
     if let Some(exit) = exit {
         _ = exit.send(match vacant {
@@ -187,6 +200,11 @@ fn signalled(signal: u8, sandbox: &mut Sandbox) -> ExitStatus {
 
 fn lost() -> EngineError {
     EngineError::new(EngineErrorKind::Unreachable, "the container's launcher has gone")
+}
+
+/// Has a sandbox ask everything in it to end: nothing more is sent to it, which it takes for that wish.
+fn terminate(control: Arc<UnixStream>) -> impl FnOnce() + Send {
+    move || _ = rustix::net::shutdown(control.as_fd(), rustix::net::Shutdown::Write)
 }
 
 /// Dropped, it hangs up: the sandbox ends, and everything in it.

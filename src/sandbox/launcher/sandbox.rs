@@ -2,12 +2,13 @@
 //!
 //! The first process of its PID namespace makes what is the sandbox's own, gives up every privilege, and forks. The
 //! child waits for a request, and becomes the program. The first process remains as the init: it reaps orphans, says
-//! how the program ended, and ends the sandbox when the program has ended or dcgi has hung up.
+//! how the program ended, asks all to end where dcgi wishes that, and ends the sandbox when nobody is left or dcgi has
+//! hung up.
 
 use std::ffi::{CStr, c_char};
 
 use super::failure::Step;
-use super::slot::{Birth, signal_bit, tell, wait_for_child_or_hangup};
+use super::slot::{Birth, Event, Wishes, has_ended, signal_bit, tell};
 use super::step;
 use super::sys::{self, DESCRIPTORS, Errno};
 use super::telltale;
@@ -74,27 +75,41 @@ fn make(birth: &mut Birth<'_>) -> Outcome {
 }
 
 /// The init's whole life: whether all that outlives the sandbox is as it was.
+///
+/// What the program leaves running may go on when it has ended, until dcgi wishes otherwise; the sandbox is over with the
+/// last of its processes.
 fn attend(template: &View<'_>, pristine: u64, program: libc::pid_t) -> sys::Result<bool> {
     let signals = sys::signal_fd(signal_bit(libc::SIGCHLD))?;
+    let mut wishes = Wishes { control: MASTER, signals, is_terminating: false };
     'attending: loop {
-        while let Some((ended, status)) = sys::wait(-1, libc::WNOHANG | libc::__WALL)? {
-            if ended == program {
-                tell(MASTER, status);
-                break 'attending;
+        loop {
+            match sys::wait(-1, libc::WNOHANG | libc::__WALL) {
+                Ok(Some((ended, status))) if ended == program && has_ended(status) => tell(MASTER, status),
+                // An orphan, or one that is traced and has stopped.
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                // Whoever else runs here has a parent here, and the first of them is this process's child.
+                Err(Errno(libc::ECHILD)) => break 'attending,
+                Err(errno) => return Err(errno),
             }
         }
-        if wait_for_child_or_hangup(MASTER, signals)? {
-            break;
+        match wishes.next()? {
+            Event::Child => {}
+            // To all but this process: kill(2). What is stopped hears it when it goes on.
+            Event::Terminate => {
+                sys::kill(-1, libc::SIGTERM);
+                sys::kill(-1, libc::SIGCONT);
+            }
+            Event::HangUp => {
+                // Without capabilities nobody here can be of another user, so everybody can be killed; and when the last
+                // one is reaped, all that it had open is closed.
+                sys::kill(-1, libc::SIGKILL);
+                while sys::wait(-1, libc::__WALL).is_ok() {}
+                break;
+            }
         }
     }
-    if !template.reuse {
-        return Ok(false);
-    }
-    // Without capabilities nobody here can be of another user, so everybody can be killed; and when the last one is
-    // reaped, all that it had open is closed.
-    sys::kill(-1, libc::SIGKILL);
-    while sys::wait(-1, libc::__WALL).is_ok() {}
-    Ok(!template.own_network || (pristine != 0 && pristine == telltale::fingerprint()))
+    Ok(template.reuse && (!template.own_network || (pristine != 0 && pristine == telltale::fingerprint())))
 }
 
 /// Waits for a request, and becomes the program. Returns where that fails, or where no request comes any more.

@@ -158,16 +158,36 @@ pub(super) struct Birth<'a> {
     pub(super) clean: bool,
 }
 
-/// Waits for a program that is process 1 itself, and tells dcgi how it ended; kills it where dcgi hangs up.
+/// Waits for a program that is process 1 itself, and tells dcgi how it ended; has it end as dcgi wishes.
 fn attend(child: libc::pid_t, control: Fd) -> sys::Result<()> {
     let signals = sys::signal_fd(signal_bit(libc::SIGCHLD))?;
+    let mut wishes = Wishes { control, signals, is_terminating: false };
     let ended = loop {
-        if let Some((_, status)) = sys::wait(child, libc::WNOHANG | libc::__WALL)? {
-            break status;
+        match sys::wait(child, libc::WNOHANG | libc::__WALL)? {
+            Some((_, status)) if has_ended(status) => break status,
+            // It has stopped: for a debugger, and nobody goes on with it.
+            Some(_) => continue,
+            None => {}
         }
-        if wait_for_child_or_hangup(control, signals)? {
-            sys::kill(child, libc::SIGKILL);
-            break sys::wait(child, libc::__WALL)?.map_or(0, |(_, status)| status);
+        match wishes.next()? {
+            Event::Child => {}
+            // Its group: it may have left that, and then there is no better name for what it has started.
+            Event::Terminate => {
+                for signal in [libc::SIGTERM, libc::SIGCONT] {
+                    sys::kill(child, signal);
+                    sys::kill(-child, signal);
+                }
+            }
+            Event::HangUp => {
+                sys::kill(child, libc::SIGKILL);
+                break loop {
+                    if let Some((_, status)) = sys::wait(child, libc::__WALL)?
+                        && has_ended(status)
+                    {
+                        break status;
+                    }
+                };
+            }
         }
     };
     sys::close(signals);
@@ -175,21 +195,54 @@ fn attend(child: libc::pid_t, control: Fd) -> sys::Result<()> {
     Ok(())
 }
 
-/// Waits for the end of a child, or of the connection to dcgi: then true.
-pub(super) fn wait_for_child_or_hangup(control: Fd, signals: Fd) -> sys::Result<bool> {
-    let mut watched = [
-        libc::pollfd { fd: control, events: libc::POLLRDHUP, revents: 0 },
-        libc::pollfd { fd: signals, events: libc::POLLIN, revents: 0 },
-    ];
-    sys::poll(&mut watched)?;
-    let [control, child] = watched;
-    if child.revents != 0 {
-        // Which child it was is for wait(2) to say.
-        let mut info = [0; 128];
-        _ = sys::read(signals, &mut info);
-        return Ok(false);
+/// Whether what wait(2) says is the end of a process. It may also have stopped, where somebody traces it.
+pub(super) fn has_ended(status: i32) -> bool {
+    libc::WIFEXITED(status) || libc::WIFSIGNALED(status)
+}
+
+/// What whoever attends to a program waits for.
+pub(super) struct Wishes {
+    /// The connection to dcgi. That dcgi sends no more over it is the wish that all should end (`SIGTERM`); that it is
+    /// closed, or dcgi gone, that all should be killed.
+    pub(super) control: Fd,
+    /// Tells of the end of children.
+    pub(super) signals: Fd,
+    /// Whether the former has been heard.
+    pub(super) is_terminating: bool,
+}
+
+/// What has come.
+pub(super) enum Event {
+    /// A child has ended. Which it was is for wait(2) to say.
+    Child,
+    Terminate,
+    HangUp,
+}
+
+impl Wishes {
+    /// Waits for the next event.
+    pub(super) fn next(&mut self) -> sys::Result<Event> {
+        // It stays so once it is, and would be heard again and again.
+        let shut_down = if self.is_terminating { 0 } else { libc::POLLRDHUP };
+        let mut watched = [
+            libc::pollfd { fd: self.control, events: shut_down, revents: 0 },
+            libc::pollfd { fd: self.signals, events: libc::POLLIN, revents: 0 },
+        ];
+        sys::poll(&mut watched)?;
+        let [control, child] = watched;
+        if child.revents != 0 {
+            let mut info = [0; 128];
+            _ = sys::read(self.signals, &mut info);
+        }
+        if control.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 {
+            return Ok(Event::HangUp);
+        }
+        if control.revents != 0 {
+            self.is_terminating = true;
+            return Ok(Event::Terminate);
+        }
+        Ok(Event::Child)
     }
-    Ok(control.revents != 0)
 }
 
 /// Tells dcgi how a program ended, by what wait(2) says of it.

@@ -1,0 +1,116 @@
+//! What programs of a shared container have left running outside of their process groups.
+//!
+//! A daemon leaves its group and its parent. Then nothing says any more whose it was, but that it is in this container; it
+//! has come to process 1 as an orphan, and kept the variables that it was started with. So process 1 looks, once a second
+//! after a program has ended, for orphans whose request does not run any more, and has them end as what a program leaves
+//! running in its group ends: after they have lingered, first by `SIGTERM`, then by `SIGKILL`.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::program::{KILL_GRACE, LINGER};
+use super::scgi::{self, Head};
+
+/// How soon after a program's end, and how often, it is looked.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Orphans that nobody's request is behind.
+#[derive(Debug)]
+pub(super) struct Strays {
+    /// When each was first seen, and what has been done about it since.
+    known: HashMap<Pid, (Instant, Done)>,
+    /// When it is looked next. `None`: no program has ended since nothing was found.
+    next: Option<Instant>,
+    /// As the last request had it.
+    linger: Duration,
+    kill_grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Nothing,
+    Asked,
+}
+
+impl Default for Strays {
+    fn default() -> Self {
+        let (linger, kill_grace) = (Duration::from_secs(5), Duration::from_secs(2));
+        Self { known: HashMap::new(), next: None, linger, kill_grace }
+    }
+}
+
+impl Strays {
+    /// Hears how long what a request leaves running may take.
+    pub(super) fn hear(&mut self, head: &Head) {
+        let milliseconds = |name| {
+            let value = scgi::value(&head.variables, name)?.to_str()?;
+            Some(Duration::from_millis(value.parse().ok()?))
+        };
+        self.linger = milliseconds(LINGER).unwrap_or(self.linger);
+        self.kill_grace = milliseconds(KILL_GRACE).unwrap_or(self.kill_grace);
+    }
+
+    /// A program has ended, or what came from one: somebody may have come to process 1. Likewise where workers begin.
+    pub(super) fn expect(&mut self) {
+        let next = Instant::now() + INTERVAL.min(self.linger);
+        self.next = Some(self.next.map_or(next, |due| due.min(next)));
+    }
+
+    /// When [`look`](Self::look) is to be called.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Looks, and does what is due. `programs` are those that this process has started and not seen end, `workers` those
+    /// who may have started others.
+    pub(super) fn look(&mut self, programs: &[Pid], workers: &[Pid]) {
+        let now = Instant::now();
+        // What workers' programs leave comes here too, and nobody tells of that.
+        self.next = (!workers.is_empty()).then(|| now + INTERVAL);
+        let orphans: Vec<_> = children_of(rustix::process::getpid())
+            .into_iter()
+            .filter(|child| !programs.contains(child) && !workers.contains(child))
+            .collect();
+        self.known.retain(|stray, _| orphans.contains(stray));
+        if orphans.is_empty() {
+            return;
+        }
+        let others = workers.iter().flat_map(|worker| children_of(*worker));
+        let running: Vec<_> = programs.iter().copied().chain(others).filter_map(request_of).collect();
+        for orphan in orphans {
+            if request_of(orphan).is_some_and(|request| running.contains(&request)) {
+                self.known.remove(&orphan);
+                continue;
+            }
+            let (since, done) = self.known.entry(orphan).or_insert((now, Done::Nothing));
+            let lingered = since.elapsed();
+            if *done == Done::Nothing && lingered >= self.linger {
+                _ = kill_process(orphan, Signal::TERM);
+                _ = kill_process(orphan, Signal::CONT);
+                *done = Done::Asked;
+            }
+            if *done == Done::Asked && lingered >= self.linger + self.kill_grace {
+                _ = kill_process(orphan, Signal::KILL);
+            }
+        }
+        let pause = INTERVAL.min(self.linger).min(self.kill_grace).max(Duration::from_millis(50));
+        self.next = Some(now + pause);
+    }
+}
+
+/// The children of a process with one thread: proc_pid_task_tid_children(5).
+fn children_of(process: Pid) -> Vec<Pid> {
+    let pid = process.as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_ascii_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect()
+}
+
+/// The request that a process was started for, by what it began with.
+fn request_of(process: Pid) -> Option<Vec<u8>> {
+    let environment = std::fs::read(format!("/proc/{}/environ", process.as_raw_nonzero())).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    let request = variables.find_map(|variable| variable.strip_prefix(b"REQUEST_ID="))?;
+    Some(request.to_owned())
+}

@@ -1,0 +1,338 @@
+//! The end of an answer, and of what runs for it: when an answer is whole, what may go on behind it, and how everything is
+//! ended.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::cases;
+use crate::common::server::unique_path;
+use crate::common::{Connection, Response, Server, encoded, pause, wait_until};
+
+cases![
+    what_a_child_prints_after_the_programs_end_belongs_to_the_answer,
+    a_page_that_a_child_prints_whole_after_the_programs_end_is_the_answer,
+    an_answer_whose_output_stays_open_is_whole_after_a_second_of_silence,
+    what_is_printed_after_the_end_of_the_answer_is_lost_and_logged,
+    a_child_that_prints_for_ever_is_cut_by_the_deadline,
+    what_a_program_leaves_running_works_on_after_the_answer,
+    what_a_program_leaves_running_keeps_its_place,
+    what_lingers_too_long_is_asked_to_end,
+    what_lingers_and_does_not_end_when_asked_is_killed,
+    ten_generations_of_daemons_are_ended_too,
+    a_program_whose_client_has_left_is_asked_to_end,
+    a_program_whose_deadline_has_passed_is_asked_to_end,
+    a_program_that_is_silent_too_long_is_asked_to_end,
+    a_program_that_prints_more_than_it_may_is_asked_to_end,
+    a_program_that_runs_when_the_grace_of_a_shutdown_is_over_is_asked_to_end,
+    a_child_of_a_program_is_asked_to_end_with_it,
+    a_program_that_is_stopped_hears_that_it_is_to_end,
+    a_program_that_answers_to_the_end_with_more_output_is_not_held_up,
+    a_program_that_does_not_end_when_asked_is_killed,
+    a_body_whose_client_has_vanished_has_no_end_for_the_program,
+    a_body_whose_chunk_is_malformed_has_no_end_for_the_program,
+    a_client_that_reads_slowly_and_steadily_is_not_idle,
+    a_program_that_complains_now_and_then_is_not_idle,
+];
+
+/// How soon something has to be seen on a machine at work.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A server with one route and a folder, which the program has as `/data`.
+struct WithFolder {
+    folder: PathBuf,
+    server: Server,
+}
+
+impl WithFolder {
+    fn new(server: &Server, lines: &str) -> Self {
+        Self::with_grace(server, lines, "30s")
+    }
+
+    fn with_grace(server: &Server, lines: &str, grace: &str) -> Self {
+        let folder = unique_path("ending");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let config = format!(
+            "[[route]]\npath = \"/\"\nimage = \"IMAGE\"\npull = \"never\"\n{}\nvolumes = [\"{}:/data\"]\n{lines}\n",
+            server.containers_line(),
+            folder.display()
+        );
+        let server = server.beside(&config, |command| {
+            command.args(["--grace", grace]);
+        });
+        Self { folder, server }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.folder.join(name).exists()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, name: &str) {
+        wait_until(&format!("{name} is written"), SOON, || self.has(name));
+    }
+
+    /// Waits until nothing of a request is left.
+    #[track_caller]
+    fn wait_until_gone(&self, request: &str) {
+        wait_until("nothing of it is left", SOON, || self.server.containers_for(request) == 0);
+    }
+}
+
+impl Drop for WithFolder {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The step that has others taken by a child.
+fn child(steps: &str) -> String {
+    format!("child={}", encoded(steps))
+}
+
+/// Steps of a program that says whether it was asked to end.
+const TRAPPED: &str = "trap&text&print=begun";
+const ASKED: &str = "awaitterm&touch=/data/asked";
+
+// === the end of an answer ===
+
+fn what_a_child_prints_after_the_programs_end_belongs_to_the_answer(server: &Server) {
+    let response = server.get(&format!("/p?text&print=first-&{}", child("sleep=50&print=second")));
+    assert_eq!((&*response.text(), response.complete), ("first-second", true));
+}
+
+fn a_page_that_a_child_prints_whole_after_the_programs_end_is_the_answer(server: &Server) {
+    // As bash has it with `exec > >(sed …)`.
+    let response = server.get(&format!("/p?{}", child("sleep=50&text&print=page")));
+    assert_eq!((response.status, &*response.text(), response.complete), (200, "page", true));
+}
+
+fn an_answer_whose_output_stays_open_is_whole_after_a_second_of_silence(server: &Server) {
+    let began = Instant::now();
+    let response = server.get("/p?text&print=body&orphan=600000");
+    assert_eq!((&*response.text(), response.complete), ("body", true));
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+fn what_is_printed_after_the_end_of_the_answer_is_lost_and_logged(server: &Server) {
+    let response = server.get(&format!("/p?text&print=body&{}", child("sleep=2000&print=late")));
+    assert_eq!((&*response.text(), response.complete), ("body", true));
+    let line = server.wait_for_log_of(response.id(), "4 bytes that were printed after the end of the answer");
+    assert!(line.contains("WARN"), "{line}");
+}
+
+fn a_child_that_prints_for_ever_is_cut_by_the_deadline(server: &Server) {
+    let with = WithFolder::new(server, "timeout = '5s'\nkill_grace = '500ms'");
+    let mut connection = with.server.connect();
+    connection
+        .send(format!("GET /?text&print=x&{} HTTP/1.1\r\nHost: h\r\n\r\n", child("flood=99999999999999")));
+    let response = connection.response();
+    assert_eq!((response.status, response.complete), (200, false));
+    with.wait_until_gone(response.id());
+}
+
+// === what lingers ===
+
+fn what_a_program_leaves_running_works_on_after_the_answer(server: &Server) {
+    let with = WithFolder::new(server, "");
+    let response = with
+        .server
+        .get(&format!("/?text&print=body&{}", child("close=1&close=2&sleep=700&touch=/data/late")));
+    assert_eq!((&*response.text(), response.complete, with.has("late")), ("body", true, false));
+    with.wait_for("late");
+    with.wait_until_gone(response.id());
+}
+
+fn what_a_program_leaves_running_keeps_its_place(server: &Server) {
+    let with = WithFolder::new(server, "max_concurrency = 1\nqueue = 0");
+    let lingering = format!("/?text&print=body&{}", child("close=1&close=2&trap&touch=/data/on&awaitterm"));
+    let response = with.server.get(&lingering);
+    assert_eq!(&*response.text(), "body");
+    assert_eq!(with.server.get("/?text").status, 503);
+    wait_until("its place is free", SOON, || with.server.get("/?text").status == 200);
+}
+
+fn what_lingers_too_long_is_asked_to_end(server: &Server) {
+    let with = WithFolder::new(server, "linger = '300ms'");
+    let response = with
+        .server
+        .get(&format!("/?text&print=body&{}", child("close=1&close=2&trap&awaitterm&touch=/data/asked")));
+    assert_eq!((&*response.text(), response.complete), ("body", true));
+    with.wait_for("asked");
+    with.server.wait_for_log_of(response.id(), "`linger` (300ms) is over");
+    with.wait_until_gone(response.id());
+}
+
+fn what_lingers_and_does_not_end_when_asked_is_killed(server: &Server) {
+    let with = WithFolder::new(server, "linger = '200ms'\nkill_grace = '300ms'");
+    let response =
+        with.server.get(&format!("/?text&print=body&{}", child("ignore=15&close=1&close=2&forever")));
+    assert_eq!((&*response.text(), response.complete), ("body", true));
+    with.wait_until_gone(response.id());
+}
+
+fn ten_generations_of_daemons_are_ended_too(server: &Server) {
+    let with = WithFolder::new(server, "linger = '200ms'\nkill_grace = '300ms'");
+    let steps = encoded("10:close=1&close=2&touch=/data/last&forever");
+    let response = with.server.get(&format!("/?text&print=body&generations={steps}"));
+    assert_eq!((&*response.text(), response.complete), ("body", true));
+    with.wait_for("last");
+    with.wait_until_gone(response.id());
+}
+
+// === how everything is ended ===
+
+/// The server ends the connection before the answer is whole.
+fn cut_off(mut connection: Connection, mut response: Response) {
+    connection.body(&mut response);
+    assert!(!response.complete);
+}
+
+/// The client ends the connection.
+fn leave(connection: Connection, _: Response) {
+    drop(connection);
+}
+
+/// Whether a program that has begun is asked to end when this is done to its request.
+#[track_caller]
+fn is_asked_to_end(with: &WithFolder, more: &str, cut: impl FnOnce(Connection, Response)) {
+    let mut connection = with.server.connect();
+    connection.send(format!("GET /?{TRAPPED}&{more}{ASKED} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    let head = connection.head();
+    assert_eq!(head.status, 200);
+    let id = head.id().to_owned();
+    cut(connection, head);
+    with.wait_for("asked");
+    with.wait_until_gone(&id);
+}
+
+fn a_program_whose_client_has_left_is_asked_to_end(server: &Server) {
+    is_asked_to_end(&WithFolder::new(server, ""), "", leave);
+}
+
+fn a_program_whose_deadline_has_passed_is_asked_to_end(server: &Server) {
+    is_asked_to_end(&WithFolder::new(server, "timeout = '5s'"), "", cut_off);
+}
+
+fn a_program_that_is_silent_too_long_is_asked_to_end(server: &Server) {
+    is_asked_to_end(&WithFolder::new(server, "idle_timeout = '1s'"), "", cut_off);
+}
+
+fn a_program_that_prints_more_than_it_may_is_asked_to_end(server: &Server) {
+    is_asked_to_end(&WithFolder::new(server, "max_response_body = '64KiB'"), "flood=200000&", cut_off);
+}
+
+fn a_program_that_runs_when_the_grace_of_a_shutdown_is_over_is_asked_to_end(server: &Server) {
+    let mut with = WithFolder::with_grace(server, "", "200ms");
+    let mut connection = with.server.connect();
+    connection.send(format!("GET /?{TRAPPED}&{ASKED} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    assert_eq!(connection.head().status, 200);
+    with.server.signal("TERM");
+    with.wait_for("asked");
+    assert!(with.server.wait().success());
+    assert_eq!(with.server.containers(), 0);
+}
+
+fn a_child_of_a_program_is_asked_to_end_with_it(server: &Server) {
+    let with = WithFolder::new(server, "");
+    let mut connection = with.server.connect();
+    let steps = child("trap&touch=/data/child-runs&awaitterm&touch=/data/child-asked");
+    connection.send(format!("GET /?{TRAPPED}&{steps}&{ASKED} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    let head = connection.head();
+    with.wait_for("child-runs");
+    drop(connection);
+    with.wait_for("child-asked");
+    with.wait_for("asked");
+    with.wait_until_gone(head.id());
+}
+
+fn a_program_that_is_stopped_hears_that_it_is_to_end(server: &Server) {
+    const SIGSTOP: i32 = 19;
+    is_asked_to_end(&WithFolder::new(server, ""), &format!("kill={SIGSTOP}&"), leave);
+}
+
+fn a_program_that_answers_to_the_end_with_more_output_is_not_held_up(server: &Server) {
+    let with = WithFolder::new(server, "kill_grace = '20s'");
+    let mut connection = with.server.connect();
+    connection.send(format!(
+        "GET /?{TRAPPED}&awaitterm&flood=1000000&touch=/data/done HTTP/1.1\r\nHost: h\r\n\r\n"
+    ));
+    let head = connection.head();
+    drop(connection);
+    with.wait_for("done");
+    with.wait_until_gone(head.id());
+}
+
+fn a_program_that_does_not_end_when_asked_is_killed(server: &Server) {
+    let with = WithFolder::new(server, "kill_grace = '300ms'");
+    let mut connection = with.server.connect();
+    connection.send("GET /?ignore=15&text&print=begun&forever HTTP/1.1\r\nHost: h\r\n\r\n");
+    let head = connection.head();
+    assert_eq!(head.status, 200);
+    drop(connection);
+    with.wait_until_gone(head.id());
+}
+
+// === half a body is not a whole one ===
+
+/// Asserts that a program which has had half a body never sees its end, in every way of passing it on.
+#[track_caller]
+fn half_a_body_has_no_end(server: &Server, half: &str, cut: fn(Connection)) {
+    for lines in ["output = 'raw'", "request_body = 'stream'", ""] {
+        if lines.is_empty() && half.contains("chunked") {
+            // It is taken in whole before the program starts.
+            continue;
+        }
+        let with = WithFolder::new(server, &format!("{lines}\nkill_grace = '300ms'"));
+        let mut connection = with.server.connect();
+        connection.send(format!(
+            "POST /?trap&text&touch=/data/begun&count&touch=/data/end HTTP/1.1\r\nHost: h\r\n{half}"
+        ));
+        with.wait_for("begun");
+        cut(connection);
+        wait_until("the program is gone", SOON, || with.server.containers_of("/") == 0 || with.has("end"));
+        assert!(!with.has("end"), "`{lines}`: the program has seen the end of half a body");
+    }
+}
+
+fn a_body_whose_client_has_vanished_has_no_end_for_the_program(server: &Server) {
+    half_a_body_has_no_end(server, "Content-Length: 100\r\n\r\nhalf", drop);
+    half_a_body_has_no_end(server, "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", drop);
+}
+
+fn a_body_whose_chunk_is_malformed_has_no_end_for_the_program(server: &Server) {
+    half_a_body_has_no_end(server, "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", |mut connection| {
+        connection.send("no length\r\n");
+        connection.response();
+    });
+}
+
+// === activity ===
+
+fn a_client_that_reads_slowly_and_steadily_is_not_idle(server: &Server) {
+    let with = WithFolder::new(server, "idle_timeout = '2s'\ntimeout = '60s'");
+    // Far more than what is held back on the way: the client takes 100 kB a second, for four times the limit.
+    let mut connection = with.server.connect();
+    connection.send("GET /?text&flood=1073741824 HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(connection.head().status, 200);
+    let began = Instant::now();
+    let mut taken = 0;
+    while began.elapsed() < Duration::from_secs(8) {
+        pause(Duration::from_millis(100));
+        let mut wanted: usize = 10_000;
+        while wanted > 0 {
+            let read = connection.some_of(wanted);
+            assert!(!read.is_empty(), "the answer was cut after {taken} bytes");
+            wanted -= read.len();
+            taken += read.len();
+        }
+    }
+    assert!(!with.server.log().contains("idle_timeout"), "{}", with.server.log());
+}
+
+fn a_program_that_complains_now_and_then_is_not_idle(server: &Server) {
+    let response =
+        server.get("/idle?err=a&sleep=800&err=b&sleep=800&err=c&sleep=800&err=d&sleep=800&text&print=done");
+    assert_eq!((response.status, &*response.text()), (200, "done"));
+}
