@@ -417,8 +417,7 @@ fn a_program_whose_time_is_up_is_asked_to_end_and_told_of() {
 
 #[test]
 fn a_program_whose_time_is_up_and_that_does_not_end_is_killed() {
-    let agent =
-        Agent::listen_with(&["--timeout", "100ms"], &shell("trap '' TERM; exec sleep 600"));
+    let agent = Agent::listen_with(&["--timeout", "100ms"], &shell("trap '' TERM; exec sleep 600"));
     assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Signalled { signal: 9, left: false }));
 }
 

@@ -141,12 +141,12 @@ fn docker_time() -> String {
     format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
 }
 
-/// The containers that a server makes from then on, as the engine tells it.
+/// The containers that a server makes for requests from then on, as the engine tells it.
 fn containers_made(server: &Server, since: &str) -> Made {
     let name = format!("dcgi-{}-", server.pid());
     let mut listening = Command::new("docker")
         .args(["events", "--since", since, "--filter", "type=container", "--filter", "event=create"])
-        .args(["--format", "{{.Actor.Attributes.name}}"])
+        .args(["--format", "{{.Actor.Attributes.name}} {{index .Actor.Attributes \"dcgi.request\"}}"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -154,7 +154,8 @@ fn containers_made(server: &Server, since: &str) -> Made {
     let lines = BufReader::new(listening.stdout.take().unwrap()).lines();
     let heard = names.clone();
     std::thread::spawn(move || {
-        let ours = lines.map_while(Result::ok).filter(|line| line.starts_with(&name));
+        let is_ours = |line: &String| line.starts_with(&name) && !line.ends_with([' ', '>']);
+        let ours = lines.map_while(Result::ok).filter(is_ours);
         ours.for_each(|line| _ = heard.lock().unwrap().insert(line));
     });
     Made { listening, names }

@@ -13,14 +13,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::ProgramRoute;
 use super::answer::{Answering, Failed, Given, Source};
 use super::clock::{Activity, Deadline};
 use super::complaints::Complaints;
 use super::failure::Failure;
 use super::input::Input;
+use super::{Limits, ProgramRoute};
 use crate::connection::{ClientConnection, Taken};
-use crate::engine::{Engine, Invocation, Process};
+use crate::engine::{Engine, Invocation, Process, Reaper};
 
 /// How long a client may go on sending a body that nobody needs, once its answer is complete.
 const UNWANTED: Duration = Duration::from_secs(30);
@@ -62,7 +62,7 @@ impl Exchange {
             () = self.interrupted.cancelled() => Err(Failure::Interrupted),
         };
         // Standard input is held to the very end: not to be taken for the end of what is read, where that breaks off.
-        let Process { mut stdin, stdout, stderr, exit, mut reaper } = match started {
+        let Process { mut stdin, stdout, stderr, exit, reaper } = match started {
             Ok(process) => process,
             Err(failure) => return answering.fail(failure, Vec::new()),
         };
@@ -123,19 +123,7 @@ impl Exchange {
             }
         }
         let lost = AtomicU64::new(0);
-        let ending = async {
-            if is_whole {
-                tokio::select! {
-                    () = reaper.over() => return reaper.reap().await,
-                    () = tokio::time::sleep(limits.linger) => {
-                        let linger = limits.linger;
-                        tracing::info!("what the program has left running is ended: `linger` ({linger:?}) is over");
-                    }
-                    () = self.interrupted.cancelled() => {}
-                }
-            }
-            reaper.end(limits.kill_grace).await;
-        };
+        let ending = end(reaper, is_whole, limits, &self.interrupted);
         // Whoever still prints must not have to wait for somebody to read it, nor be ended by that nobody does.
         let mut draining = std::pin::pin!(async {
             tokio::join!(source.drain(&lost), async {
@@ -165,6 +153,21 @@ impl Exchange {
             tracing::warn!("{lost} bytes that were printed after the end of the answer are lost");
         }
     }
+}
+
+/// Sees to the end of what runs, however much that is. Behind a whole answer it may linger.
+async fn end(mut reaper: Reaper, is_whole: bool, limits: &Limits, interrupted: &CancellationToken) {
+    if is_whole {
+        tokio::select! {
+            () = reaper.over() => return reaper.reap().await,
+            () = tokio::time::sleep(limits.linger) => {
+                let linger = limits.linger;
+                tracing::info!("what the program has left running is ended: `linger` ({linger:?}) is over");
+            }
+            () = interrupted.cancelled() => {}
+        }
+    }
+    reaper.end(limits.kill_grace).await;
 }
 
 /// Resolves when the client has gone, where anyone can tell.

@@ -239,7 +239,8 @@ mod tests {
     #[test]
     fn a_body_has_its_length_in_front() {
         let head = read(&invocation(&[("A", "1"), ("CONTENT_LENGTH", "5")], &[], None));
-        assert_eq!((head.content_length, head.variables), (5, vec![("A".into(), "1".into())]));
+        assert_eq!((head.content_length, &head.variables[0]), (5, &("A".into(), "1".into())));
+        assert!(!head.variables.iter().any(|(name, _)| name == "CONTENT_LENGTH" || name == NO_LENGTH));
     }
 
     #[test]
@@ -293,6 +294,8 @@ mod tests {
         let head = read(&invocation(&[], &["a", "b"], Some("/srv")));
         let expected = [
             (NO_LENGTH, "1"),
+            (LINGER, "5000"),
+            (KILL_GRACE, "2000"),
             (DIRECTORY, "/srv"),
             ("DCGI_AGENT_ARGUMENT_0", "a"),
             ("DCGI_AGENT_ARGUMENT_1", "b"),
