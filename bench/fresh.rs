@@ -16,7 +16,8 @@ const CONCURRENCIES: [usize; 4] = [1, 2, 4, 8];
 const ROUNDS: usize = 3;
 const REQUESTS: usize = 40;
 
-const CONFIG: &str = "[[route]]\npath = \"/hello\"\nimage = \"dcgi/hello\"\npull = \"never\"\n";
+const CONFIG: &str =
+    "engine = \"docker\"\n[[route]]\npath = \"/hello\"\nimage = \"dcgi/hello\"\npull = \"never\"\n";
 
 fn main() {
     let server = Server::start(CONFIG);

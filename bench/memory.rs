@@ -12,7 +12,8 @@ use support::{Server, client::Connection};
 const SIZE: u64 = 1 << 30;
 const MEBIBYTE: f64 = (1 << 20) as f64;
 
-const CONFIG: &str = "[[route]]
+const CONFIG: &str = "engine = \"docker\"
+[[route]]
 path = \"/toupper\"
 image = \"dcgi/toupper\"
 pull = \"never\"

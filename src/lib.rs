@@ -54,7 +54,7 @@
 //! - [`gateway`]: one request and one program. The only place where HTTP, CGI and containers meet.
 //! - [`cgi`]: RFC 3875 as pure functions, request head → meta-variables and header block → response.
 //! - [`engine`]: the trait behind which programs run, and two of them, [`docker`](engine::docker) and
-//!   [`embedded`](engine::embedded).
+//!   [`embedded`](engine::embedded); and [`auto`](engine::auto), which chooses between those for each program.
 //! - [`agent`]: what runs inside a container that waits for its request, or serves many.
 //! - [`images`]: images on this machine's disk, for the embedded engine.
 //! - `sandbox`: the embedded engine's containers: namespaces, control groups, mounts, filters. The only `unsafe` code.

@@ -30,6 +30,8 @@ impl Drop for File {
 }
 
 const ROUTES: &str = "
+engine = \"docker\"
+
 [[route]]
 path = \"/p\"
 image = \"IMAGE\"
@@ -54,13 +56,27 @@ fn check_prints_the_routes_as_a_table() {
     assert_eq!((code, said.as_str()), (0, ""));
     let rows: Vec<Vec<_>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert!(rows.contains(&vec!["listen", "127.0.0.1:8080"]), "{out}");
-    let header = ["ROUTE", "IMAGE", "COMMAND", "OUTPUT", "NETWORK", "MEMORY", "TIMEOUT", "AT", "ONCE"];
+    let header =
+        ["ROUTE", "ENGINE", "IMAGE", "COMMAND", "OUTPUT", "NETWORK", "MEMORY", "TIMEOUT", "AT", "ONCE"];
     assert!(rows.contains(&header.to_vec()), "{out}");
-    let first = ["/p", docker::PROBE, "(the", "image's)", "cgi", "none", "256.0", "MiB", "30s", "16"];
+    let first =
+        ["/p", "docker", docker::PROBE, "(the", "image's)", "cgi", "none", "256.0", "MiB", "30s", "16"];
     assert!(rows.contains(&first.to_vec()), "{out}");
-    let second =
-        ["example.org/filter", docker::PROBE, "do", "echo", "raw", "bridge", "64.0", "MiB", "30s", "16"];
+    let second = [
+        "example.org/filter",
+        "docker",
+        docker::PROBE,
+        "do",
+        "echo",
+        "raw",
+        "bridge",
+        "64.0",
+        "MiB",
+        "30s",
+        "16",
+    ];
     assert!(rows.contains(&second.to_vec()), "{out}");
+    assert!(out.contains("\n/p  docker: the configuration says so\n"), "{out}");
 }
 
 #[test]
@@ -131,7 +147,8 @@ fn inspect_prints_environment_container_and_limits() {
 
 #[test]
 fn inspect_runs_nothing() {
-    let file = File::new("[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\n");
+    let file =
+        File::new("engine = \"docker\"\n[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\n");
     let events = |since: &str| {
         let until = docker::docker(&["info", "--format", "{{.SystemTime}}"]);
         let filters = ["--filter", "event=create", "--filter", "label=dcgi.request=inspect"];
@@ -191,7 +208,9 @@ fn invoke_shows_why_a_program_fails_and_exits_with_1() {
 
 #[test]
 fn invoke_that_is_interrupted_leaves_no_container() {
-    let file = File::new("[[route]]\npath = \"/interrupted\"\nimage = \"IMAGE\"\npull = \"never\"\n");
+    let file = File::new(
+        "engine = \"docker\"\n[[route]]\npath = \"/interrupted\"\nimage = \"IMAGE\"\npull = \"never\"\n",
+    );
     let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
         .args(["invoke", "/interrupted?forever", "-c", file.path()])
         .stderr(Stdio::null())
@@ -219,7 +238,8 @@ fn a_server_that_still_waits_for_its_engine_can_be_ended() {
 
 #[test]
 fn invoke_leaves_no_container() {
-    let file = File::new("[[route]]\npath = \"/left\"\nimage = \"IMAGE\"\npull = \"never\"\n");
+    let file =
+        File::new("engine = \"docker\"\n[[route]]\npath = \"/left\"\nimage = \"IMAGE\"\npull = \"never\"\n");
     let (code, ..) = dcgi(&["invoke", "/left?text", "-c", file.path()], b"");
     assert_eq!((code, docker::containers("dcgi.route=/left")), (0, 0));
 }
@@ -227,7 +247,7 @@ fn invoke_leaves_no_container() {
 /// Runs `dcgi run` with the probe's image and these steps, has `/any/path` answered, and ends it.
 fn run_once(options: &[&str], steps: &str) -> common::Response {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
-        .args(["run", docker::probe_image(), "-l", "127.0.0.1:0"])
+        .args(["run", docker::probe_image(), "-l", "127.0.0.1:0", "--engine", "docker"])
         .args(options)
         .args(["--", "do", steps])
         .stdout(Stdio::piped())

@@ -1,4 +1,4 @@
-//! The built-in site, as a browser meets it. On whichever engine `dcgi demo` picks.
+//! The built-in site, as a browser meets it. With Docker; without, see `demo_alone`.
 
 mod common;
 
@@ -32,7 +32,7 @@ impl Demo {
         let _turn = ONE_AFTER_ANOTHER.lock().unwrap_or_else(PoisonError::into_inner);
 
         let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
-            .args(["demo", "--listen", "127.0.0.1:0"])
+            .args(["demo", "--listen", "127.0.0.1:0", "--engine", "docker"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -136,7 +136,11 @@ fn connections_beyond_the_limit_wait_until_others_close() {
 fn out_of_descriptors_it_answers_503_and_recovers() {
     let config = unique_path("few.toml");
     let routes = ROUTE.replace("IMAGE", common::docker::probe_image());
-    std::fs::write(&config, format!("listen = [\"127.0.0.1:0\"]\n{routes}max_concurrency = 100\n")).unwrap();
+    std::fs::write(
+        &config,
+        format!("engine = \"docker\"\nlisten = [\"127.0.0.1:0\"]\n{routes}max_concurrency = 100\n"),
+    )
+    .unwrap();
     let mut child = Command::new("sh")
         .args(["-c", "ulimit -n 48; exec \"$0\" serve -c \"$1\"", env!("CARGO_BIN_EXE_dcgi")])
         .arg(&config)
@@ -231,7 +235,8 @@ fn a_socket_that_systemd_passes_on_is_served() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let config = unique_path("activated.toml");
-    std::fs::write(&config, ROUTE.replace("IMAGE", common::docker::probe_image())).unwrap();
+    let routes = ROUTE.replace("IMAGE", common::docker::probe_image());
+    std::fs::write(&config, format!("engine = \"docker\"\n{routes}")).unwrap();
     // The protocol wants the socket at descriptor 3, and the process's own id in a variable.
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve -c \"$1\"";
     let mut child = Command::new("sh")

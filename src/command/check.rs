@@ -7,13 +7,15 @@ use anyhow::bail;
 use bytesize::ByteSize;
 use clap::Args;
 use comfy_table::Table;
-use dcgi::config::EngineChoice;
+use dcgi::config::{Config, EngineChoice};
+use dcgi::engine::auto::survey;
 use dcgi::engine::embedded::EmbeddedEngine;
-use dcgi::engine::{Isolation, Network};
+use dcgi::engine::{Choice, Isolation, Network};
 use dcgi::gateway::{Output, ProgramRoute};
+use dcgi::images::Store;
 use dcgi::site::Route;
 
-use super::ConfigFile;
+use super::{ConfigFile, engine};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -21,15 +23,17 @@ pub(super) struct Options {
     file: ConfigFile,
 }
 
-pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let config = options.file.load()?;
-    if config.engine == EngineChoice::Embedded {
-        suit_embedded(&config.routes)?;
-    }
+    suit_embedded(&config.routes)?;
+    let choices = choices(&config).await;
     let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
     println!("listen  {}", listen.join(", "));
     println!("engine  {}\n", config.engine);
-    println!("{}", table(&config.routes));
+    println!("{}\n", table(&config.routes, &choices));
+    for (route, choice) in served(&config.routes).map(|(route, _)| route).zip(&choices) {
+        println!("{}  {choice}", route.name());
+    }
     for route in &config.routes {
         if let Some(ProgramRoute { program, .. }) = route.program()
             && let Isolation::Shared { .. } = program.isolation
@@ -41,7 +45,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    if config.engine == EngineChoice::Embedded {
+    if choices.iter().any(|choice| choice.engine == "embedded") {
         for shortcoming in EmbeddedEngine::shortcomings() {
             println!("\nwarning: {shortcoming}");
         }
@@ -49,10 +53,26 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the embedded engine has what the routes ask for.
+/// Which engine each route's requests would go to.
+async fn choices(config: &Config) -> Vec<Choice> {
+    let root = Store::default_root();
+    // None is made for this.
+    let store = root
+        .is_dir()
+        .then(|| Store::open(root))
+        .and_then(|opened| opened.inspect_err(|error| tracing::warn!("{error}: it counts as empty")).ok());
+    survey(engine::programs(config), store.as_ref()).await
+}
+
+/// The routes that run a program.
+fn served(routes: &[Route]) -> impl Iterator<Item = (&Route, &ProgramRoute)> {
+    routes.iter().filter_map(|route| route.program().map(|program| (route, program)))
+}
+
+/// Whether the embedded engine has what the routes ask for that name it.
 fn suit_embedded(routes: &[Route]) -> anyhow::Result<()> {
-    for route in routes {
-        if let Some(ProgramRoute { program, .. }) = route.program()
+    for (route, ProgramRoute { program, .. }) in served(routes) {
+        if program.engine == EngineChoice::Embedded
             && let network @ (Network::Bridge | Network::Named(_)) = &program.network
         {
             bail!(
@@ -65,16 +85,18 @@ fn suit_embedded(routes: &[Route]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(routes: &[Route]) -> Table {
+fn table(routes: &[Route], choices: &[Choice]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["ROUTE", "IMAGE", "COMMAND", "OUTPUT", "NETWORK", "MEMORY", "TIMEOUT", "AT ONCE"]);
-    for route in routes {
-        let Some(ProgramRoute { program, output, limits, .. }) = route.program() else { continue };
+    table.set_header([
+        "ROUTE", "ENGINE", "IMAGE", "COMMAND", "OUTPUT", "NETWORK", "MEMORY", "TIMEOUT", "AT ONCE",
+    ]);
+    for ((route, ProgramRoute { program, output, limits, .. }), choice) in served(routes).zip(choices) {
         let command = program.entrypoint.iter().chain(&program.command).flatten();
         let command: Vec<_> = command.map(String::as_str).collect();
         table.add_row([
             route.name().to_string(),
+            choice.engine.to_owned(),
             program.image.clone(),
             if command.is_empty() { "(the image's)".to_owned() } else { command.join(" ") },
             match output {

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use dcgi::agent::Executable;
 use dcgi::config::{Config, EngineChoice};
-use dcgi::engine::Engine;
+use dcgi::engine::auto::AutoEngine;
 use dcgi::engine::docker::{DockerEngine, Endpoint};
 use dcgi::engine::embedded::EmbeddedEngine;
+use dcgi::engine::{Engine, EngineError, EngineErrorKind, Program};
 use dcgi::images::Store;
 
-/// An engine, and what kind it is.
-pub(super) enum Connected {
+/// One engine for everything.
+pub(super) enum Single {
     Docker(DockerEngine),
     Embedded(EmbeddedEngine),
 }
 
-impl Connected {
+impl Single {
     /// The engine, whatever kind it is.
     pub(super) fn into_shared(self) -> Arc<dyn Engine> {
         match self {
@@ -25,29 +26,72 @@ impl Connected {
     }
 }
 
-/// Connects to the engine of a configuration, or makes it.
-pub(super) async fn connect(config: &Config) -> anyhow::Result<Connected> {
-    Ok(match config.engine {
-        EngineChoice::Docker => docker(DockerEngine::connect_with_env().await?),
-        EngineChoice::Embedded => embedded().await?,
-        EngineChoice::Auto => match DockerEngine::connect_with_env().await {
-            // Nobody has named an engine, and none is there.
-            Err(error) if error.is_unreachable() && Endpoint::is_default() => {
-                let why = super::describe(&error.into());
-                tracing::info!("containers are of dcgi's own making: {why}");
-                embedded().await?
+/// What an engine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Many requests: what makes the later ones quicker is worth it.
+    Server,
+    /// One request, or none.
+    Once,
+}
+
+/// Connects to the engines that the routes of a configuration may need, or makes them.
+pub(super) async fn connect(config: &Config, usage: Use) -> anyhow::Result<Arc<dyn Engine>> {
+    let wanted = |choice| programs(config).any(|program| program.engine == choice);
+    let (auto, docker, by_us) =
+        (wanted(EngineChoice::Auto), wanted(EngineChoice::Docker), wanted(EngineChoice::Embedded));
+    let is_clear = !auto && docker != by_us;
+    if is_clear {
+        let single = if docker { self::docker().await? } else { embedded().await? };
+        return Ok(single.into_shared());
+    }
+    let endpoint = Endpoint::from_env()?;
+    let embedded = if by_us || endpoint.is_unix() {
+        match Store::open(Store::default_root()) {
+            Ok(store) => EmbeddedEngine::new(store).await,
+            Err(error) => Err(EngineError::from(error)),
+        }
+    } else {
+        let what = "no route needs the embedded engine where the Docker Engine is elsewhere";
+        Err(EngineError::new(EngineErrorKind::Refused, what))
+    };
+    let engine = AutoEngine::builder(embedded, endpoint)
+        .agent(Executable::current())
+        .take_over(usage == Use::Server)
+        .connect()
+        .await?;
+    Ok(Arc::new(engine))
+}
+
+/// The one engine that suits what has nothing special about it, and whose image can be put anywhere.
+pub(super) async fn single(choice: EngineChoice) -> anyhow::Result<Single> {
+    match choice {
+        EngineChoice::Docker => docker().await,
+        EngineChoice::Embedded => embedded().await,
+        EngineChoice::Auto if !Endpoint::from_env()?.is_unix() => docker().await,
+        EngineChoice::Auto => match embedded().await {
+            Ok(embedded) => Ok(embedded),
+            Err(refused) => {
+                tracing::info!("containers are Docker's: {}", super::describe(&refused));
+                // Where neither can be had, that one is easier to come by.
+                docker().await.map_err(|error| error.context(super::describe(&refused)))
             }
-            answer => docker(answer?),
         },
-    })
+    }
 }
 
-fn docker(engine: DockerEngine) -> Connected {
-    Connected::Docker(engine.with_agent(Executable::current()))
+/// What the routes of a configuration run.
+pub(super) fn programs(config: &Config) -> impl Iterator<Item = &Program> {
+    config.routes.iter().filter_map(|route| route.program()).map(|route| &route.program)
 }
 
-async fn embedded() -> anyhow::Result<Connected> {
+async fn docker() -> anyhow::Result<Single> {
+    let engine = DockerEngine::connect_with_env().await?;
+    Ok(Single::Docker(engine.with_agent(Executable::current())))
+}
+
+async fn embedded() -> anyhow::Result<Single> {
     let store = Store::open(Store::default_root())?;
     let engine = EmbeddedEngine::new(store).await?;
-    Ok(Connected::Embedded(engine.with_agent(Executable::current())))
+    Ok(Single::Embedded(engine.with_agent(Executable::current())))
 }

@@ -8,6 +8,7 @@ use dcgi::Handler;
 use http::Method;
 
 use super::check::or_none;
+use super::engine::Use;
 use super::{ConfigFile, engine, url};
 
 #[derive(Debug, Args)]
@@ -24,14 +25,15 @@ pub(super) struct Options {
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let config = options.file.load()?;
     let (head, ()) = url::request(&options.url)?.method(options.method).body(())?.into_parts();
-    let engine = engine::connect(&config).await?.into_shared();
-    let engine_name = engine.name();
-    let handler = Handler::builder(engine).routes(config.routes).build();
+    let engine = engine::connect(&config, Use::Once).await?;
+    let handler = Handler::builder(engine.clone()).routes(config.routes).build();
     let found = handler.inspect(&head).await?;
+    let choice = engine.choice(&found.route.program).await;
     let (route, limits) = (&found.route, &found.route.limits);
 
     println!("route      {}", found.name);
-    println!("engine     {engine_name}");
+    println!("engine     {}", choice.engine);
+    println!("           {}", choice.why);
     println!("image      {}", route.program.image);
     let mut command = route.program.command_line(&found.image);
     command.extend(found.invocation.args.iter().cloned());

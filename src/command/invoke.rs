@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 use tower::ServiceExt;
 
+use super::engine::Use;
 use super::{ConfigFile, engine, signals, url};
 
 #[derive(Debug, Args)]
@@ -70,8 +71,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let request = request.body(body)?;
 
     let interrupted = signals::shutdown()?;
-    let handler =
-        Handler::builder(engine::connect(&config).await?.into_shared()).routes(config.routes).build();
+    let handler = Handler::builder(engine::connect(&config, Use::Once).await?).routes(config.routes).build();
     let answered = async {
         let response = handler.clone().oneshot(request).await?;
         let failed = response.status().is_client_error() || response.status().is_server_error();

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use dcgi::config::EngineChoice;
 
 /// Serve HTTP from containers by CGI: any CGI program, from any image, in a fresh container for each request.
 #[derive(Debug, Parser)]
@@ -66,6 +67,16 @@ impl ConfigFile {
     }
 }
 
+/// The value of an option that names an engine.
+fn engine_choice(text: &str) -> Result<EngineChoice, String> {
+    match text {
+        "auto" => Ok(EngineChoice::Auto),
+        "docker" => Ok(EngineChoice::Docker),
+        "embedded" => Ok(EngineChoice::Embedded),
+        _ => Err("expected auto, embedded or docker".to_owned()),
+    }
+}
+
 /// Runs an agent, where that is what the command line says: before everything else, for a container waits for it.
 pub(crate) fn agent_if_called() -> Option<ExitCode> {
     agent::run_if_called()
@@ -81,7 +92,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
     logging::start(&command.logging);
     let result = match command.subcommand {
         Subcommands::Agent(options) => Ok(agent::run(options)),
-        Subcommands::Check(options) => check::run(&options),
+        Subcommands::Check(options) => block_on(check::run(options)),
         Subcommands::Serve(options) => block_on(serve::run(options)),
         Subcommands::Run(options) => block_on(run::run(options)),
         Subcommands::Inspect(options) => block_on(inspect::run(options)),

@@ -20,6 +20,9 @@ pub(super) struct Options {
     /// A variable for the program
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
+    /// What runs it: auto, embedded or docker
+    #[arg(long, default_value = "auto", value_parser = super::engine_choice)]
+    engine: EngineChoice,
     /// What the program can reach: none, bridge, host, or a network's name
     #[arg(long, default_value = "none")]
     network: String,
@@ -38,6 +41,7 @@ pub(super) struct Options {
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut program = Program::new(options.image);
+    program.engine = options.engine;
     program.env = options.env.into_iter().collect();
     program.command = (!options.command.is_empty()).then_some(options.command);
     program.network = match options.network.as_str() {
@@ -55,7 +59,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     let config = Config {
         listen: vec![options.listen],
-        engine: EngineChoice::Auto,
+        engine: options.engine,
         trusted_proxies: Vec::new(),
         server: ServerLimits::default(),
         routes: vec![Route::new("/", route)],

@@ -15,6 +15,7 @@ use dcgi::site::Route;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
+use super::engine::Use;
 use super::{ConfigFile, engine, signals};
 
 #[derive(Debug, Args)]
@@ -48,7 +49,7 @@ pub(super) struct Site {
 /// Serves a configuration until a signal ends it.
 pub(super) async fn serve(config: Config, grace: Grace) -> anyhow::Result<ExitCode> {
     let site = async {
-        let engine = engine::connect(&config).await?.into_shared();
+        let engine = engine::connect(&config, Use::Server).await?;
         Ok(Site { config, engine, hint: None })
     };
     serve_site(site, grace).await
@@ -100,6 +101,8 @@ fn allow_many_files() {
 async fn prepare(engine: Arc<dyn Engine>, routes: Vec<Route>) {
     for route in routes {
         let Some(ProgramRoute { program, .. }) = route.program() else { continue };
+        let choice = engine.choice(program).await;
+        tracing::info!(route = &*route.name(), "its requests go to {choice}");
         if let Err(error) = engine.prepare(program, &route.name()).await {
             let error = super::describe(&error.into());
             tracing::error!(route = &*route.name(), "the route cannot be served now: {error}");

@@ -26,7 +26,6 @@
 //! - `route`: `[defaults]` and `[[route]]`
 //! - `error`: where a problem is, and how it is shown
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::{self, Path};
 use std::time::Duration;
@@ -51,8 +50,10 @@ mod tests;
 pub use error::ConfigError;
 pub use listen::{Listen, ParseListenError};
 
+pub use crate::engine::EngineChoice;
+
 use error::Problems;
-use section::{Elsewhere, LATER, Section};
+use section::{Elsewhere, Section};
 use value::{count, duration, size, string};
 
 /// What a file says, with everything that it leaves out.
@@ -60,7 +61,7 @@ use value::{count, duration, size, string};
 pub struct Config {
     /// Where to listen. Empty only where the file says so: then on what systemd hands over, and nowhere else.
     pub listen: Vec<Listen>,
-    /// Where programs run.
+    /// Where programs run whose route does not say otherwise. Every route's program has it, or its own.
     pub engine: EngineChoice,
     /// The peers whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -68,28 +69,6 @@ pub struct Config {
     pub server: ServerLimits,
     /// At least one, no two with the same host and path.
     pub routes: Vec<Route>,
-}
-
-/// Which engine runs the programs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EngineChoice {
-    /// A Docker Engine where one answers, else the embedded one.
-    #[default]
-    Auto,
-    /// A Docker Engine, or what speaks its API.
-    Docker,
-    /// Containers of dcgi's own making.
-    Embedded,
-}
-
-impl fmt::Display for EngineChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Docker => "docker",
-            Self::Embedded => "embedded",
-        })
-    }
 }
 
 /// What bounds connections, whatever their route.
@@ -186,8 +165,13 @@ impl Config {
             Some([]) => context.problems.note_whole("no routes: write at least one [[route]]"),
             Some(_) => {}
         }
-        let (routes, keys) =
-            route::routes(defaults.unwrap_or(&nothing), tables.unwrap_or_default(), section.asked(), context);
+        let (routes, keys) = route::routes(
+            config.engine,
+            defaults.unwrap_or(&nothing),
+            tables.unwrap_or_default(),
+            section.asked(),
+            context,
+        );
         section.finish(&Elsewhere { keys: &keys, place: "in a [[route]] or in [defaults]" });
         Self { routes, ..config }
     }
@@ -201,17 +185,10 @@ impl Config {
             }
         };
         let network = |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-        let engine = |value: &DeValue<'_>| match value.as_str() {
-            Some("auto") => Ok(EngineChoice::Auto),
-            Some("docker") => Ok(EngineChoice::Docker),
-            Some("embedded") => Ok(EngineChoice::Embedded),
-            Some("swarm") => Err(LATER.to_owned()),
-            _ => Err("expected \"auto\", \"docker\" or \"embedded\"".to_owned()),
-        };
         let header_size = size(LEAST_HEADER_SIZE, MOST_HEADER_SIZE);
 
         section.set_one_or_list(&mut self.listen, "listen", listen);
-        section.set(&mut self.engine, "engine", engine);
+        section.set(&mut self.engine, "engine", value::engine);
         let what = "a network or an address such as \"10.0.0.0/8\" or \"::1\"";
         section.set_list(&mut self.trusted_proxies, "trusted_proxies", string(what, network));
         section.set(&mut self.server.max_connections, "max_connections", count::<usize>(1));

@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::engine::{Isolation, Network, Program, PullPolicy, Warm};
+use crate::engine::{EngineChoice, Isolation, Network, Program, PullPolicy, Warm};
 use crate::gateway::{Output, ProgramRoute, RequestBody};
 use crate::site::Route;
 
@@ -17,8 +17,8 @@ use super::error::Problems;
 use super::mount;
 use super::section::{Elsewhere, Section};
 use super::value::{
-    Reading, any_string, boolean, count, duration, duration_or_zero, integer, or_none, processors, size,
-    string, word,
+    Reading, any_string, boolean, count, duration, duration_or_zero, engine, integer, or_none, processors,
+    size, string, word,
 };
 
 /// What reading the routes needs beside their tables.
@@ -52,8 +52,9 @@ const MOST_WARM: i64 = 1024;
 /// As much as the engine's API, which counts in signed numbers, can say.
 const MOST_BYTES: u64 = i64::MAX as u64;
 
-/// Reads all routes; gives them, and every key that a route knows.
+/// Reads all routes, whose engine is this one where they do not say otherwise; gives them, and every key that a route knows.
 pub(super) fn routes(
+    engine: EngineChoice,
     defaults: &DeTable<'_>,
     tables: &[Spanned<DeValue<'_>>],
     top_level: &[&'static str],
@@ -62,6 +63,7 @@ pub(super) fn routes(
     let elsewhere = Elsewhere { keys: top_level, place: "at the top of the file, before the first table" };
 
     let mut base = Draft::new();
+    base.route.program.engine = engine;
     let mut section = Section::new(defaults, " in [defaults]".to_owned(), context.problems);
     for key in ["path", "host", "image", "command", "entrypoint"] {
         section.refuse(key, "is out of place: each route has its own");
@@ -181,6 +183,7 @@ impl Draft {
         section.set(&mut limits.max_response_body, "max_response_body", any_bytes());
 
         let program = &mut route.program;
+        section.set(&mut program.engine, "engine", engine);
         section.set(&mut program.working_dir, "working_dir", absolute());
         program.env.extend(section.entries("env", variable_name, any_string));
         section.set_list(pass_env, "pass_env", |value| {

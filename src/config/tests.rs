@@ -72,6 +72,19 @@ fn what_the_top_of_a_file_leaves_out_has_a_default() {
 }
 
 #[test]
+fn a_route_has_the_files_engine_or_that_of_the_defaults_or_its_own() {
+    let text = "engine = 'docker'\n[[route]]\npath = '/a'\nimage = 'i'\n\
+                [[route]]\npath = '/b'\nimage = 'i'\nengine = 'embedded'\n";
+    let engines = |text: &str| -> Vec<_> {
+        let routes = parse(text).unwrap().routes;
+        routes.iter().map(|route| route.program().unwrap().program.engine).collect()
+    };
+    assert_eq!(engines(text), [EngineChoice::Docker, EngineChoice::Embedded]);
+    let text = text.replacen("[[route]]", "[defaults]\nengine = 'auto'\n[[route]]", 1);
+    assert_eq!(engines(&text), [EngineChoice::Auto, EngineChoice::Embedded]);
+}
+
+#[test]
 fn a_problem_is_told_with_its_line_and_a_mark() {
     assert_eq!(
         parse("[[route]]\npath = '/hello'\nimage = 'i'\ntimeuot = '30s'\n").unwrap_err().to_string(),
@@ -621,7 +634,7 @@ fn the_guide_explains_every_key() {
     let context = route::Context { base: Path::new("/"), environment: &|_| None, problems: &problems };
     let mut section = Section::new(&document, String::new(), &problems);
     Config::read_top_level(&mut Config::read(&document, &context), &mut section, Path::new("/"));
-    let (_, route_keys) = route::routes(&document, &[], &[], &context);
+    let (_, route_keys) = route::routes(EngineChoice::Auto, &document, &[], &[], &context);
     let (tables, later) = GUIDE.split_once("## Not yet").unwrap();
     for key in section.asked().iter().chain(&route_keys) {
         assert!(

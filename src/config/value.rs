@@ -7,6 +7,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use toml::de::DeValue;
 
+use super::section::LATER;
+use crate::engine::EngineChoice;
+
 /// What a reader makes of a value, or what it expected.
 pub(super) type Reading<T> = Result<T, String>;
 
@@ -51,6 +54,17 @@ pub(super) fn word<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> Re
         let text = text(value, &quoted.join(" or "))?;
         let found = words.iter().find(|(word, _)| *word == text);
         found.map(|(_, meaning)| meaning.clone()).ok_or_else(|| format!("expected {}", quoted.join(" or ")))
+    }
+}
+
+/// An engine, or the choice between them.
+pub(super) fn engine(value: &DeValue<'_>) -> Reading<EngineChoice> {
+    match value.as_str() {
+        Some("auto") => Ok(EngineChoice::Auto),
+        Some("docker") => Ok(EngineChoice::Docker),
+        Some("embedded") => Ok(EngineChoice::Embedded),
+        Some("swarm") => Err(LATER.to_owned()),
+        _ => Err("expected \"auto\", \"docker\" or \"embedded\"".to_owned()),
     }
 }
 

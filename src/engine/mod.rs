@@ -11,6 +11,7 @@
 //! them differ in everything but these calls.
 
 mod agent;
+pub mod auto;
 mod demand;
 mod error;
 mod images;
@@ -30,6 +31,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
+pub use auto::{Choice, EngineChoice};
 pub use error::{EngineError, EngineErrorKind};
 pub use process::{ExitStatus, Process, Reaper};
 pub use program::{Isolation, Network, Program, Volume, Warm};
@@ -42,6 +44,14 @@ pub use crate::images::{ImageConfig, PullPolicy};
 pub trait Engine: Debug + Send + Sync + 'static {
     /// The engine's name as the configuration spells it, such as `docker`.
     fn name(&self) -> &'static str;
+
+    /// Which engine runs a program, and why: this one, unless it is one that chooses.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    fn choice<'a>(&'a self, _program: &'a Program) -> BoxFuture<'a, Choice> {
+        Box::pin(async { Choice::only(self.name()) })
+    }
 
     /// Finds out what an image says of the program in it, pulling the image where the program's
     /// [`PullPolicy`] allows that.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::EngineChoice;
 use crate::images::{ImageConfig, PullPolicy};
 
 /// An image, the command in it, and what it may use: everything about a run that no request changes.
@@ -11,6 +12,9 @@ use crate::images::{ImageConfig, PullPolicy};
 /// capabilities, and limits on memory, processors and processes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
+    /// Which engine is to run it. Of meaning to [`AutoEngine`](super::auto::AutoEngine) alone: any other runs what it is
+    /// given.
+    pub engine: EngineChoice,
     /// The image's reference, such as `dcgi/hello` or `perl:5`.
     pub image: String,
     /// Replaces the image's `ENTRYPOINT` and drops its `CMD`.
@@ -53,6 +57,7 @@ impl Program {
     /// A program with the safe defaults.
     pub fn new(image: impl Into<String>) -> Self {
         Self {
+            engine: EngineChoice::Auto,
             image: image.into(),
             entrypoint: None,
             command: None,

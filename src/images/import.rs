@@ -7,6 +7,7 @@ use super::compression::decompress;
 use super::digest::sha256_hex;
 use super::error::StoreError;
 use super::image::{ConfigFile, Image, ImageConfig, Layers, Settings};
+use super::install::Naming;
 use super::{Store, install, platform, reference};
 
 impl Store {
@@ -61,6 +62,6 @@ impl Store {
         install::finish(&image, rootfs, &text, parsed)?;
         std::fs::rename(&image, work.path().join(&digits))
             .map_err(|error| StoreError::storage(format!("cannot make {}", image.display()), error))?;
-        self.commit(&work, &digits, &[name])
+        self.commit(&work, &digits, Naming::Given(&[name]))
     }
 }

@@ -10,12 +10,23 @@ use super::digest::sha256_hex;
 use super::error::StoreError;
 use super::image::{ConfigFile, Image, Record};
 use super::lock::Lock;
+use super::reference::{self, Entry};
 use super::rootfs::{BOUNDS, Rootfs};
+use super::taken_over::{self, EnginesName, Stoppable};
 use super::work::Work;
-use super::{Store, platform, reference, sync};
+use super::{Store, platform, sync};
 
 /// Configurations are a few kilobytes.
 pub(super) const LARGEST_CONFIG: u64 = 8 << 20;
+
+/// What an image is to be called once it is in its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Naming<'a> {
+    /// By these names, complete, whatever they have meant before: somebody wants it so.
+    Given(&'a [String]),
+    /// As a container engine calls it.
+    TakenOver(EnginesName<'a>),
+}
 
 impl Store {
     /// Unpacks an image, unless it is there already, and gives it names. `layers` are files, compressed or not, the lowest
@@ -25,7 +36,7 @@ impl Store {
         work: &Work,
         config: &[u8],
         layers: &[PathBuf],
-        names: &[String],
+        naming: Naming<'_>,
     ) -> Result<Image, StoreError> {
         let digits = sha256_hex(config);
         let parsed = ConfigFile::parse(config)?;
@@ -39,16 +50,23 @@ impl Store {
         let _unpacking = self.unpacking(&digits)?;
         if !self.image_path(&digits).exists() {
             let image = work.directory(&digits)?;
+            let stop = match naming {
+                Naming::Given(_) => None,
+                Naming::TakenOver(naming) => {
+                    taken_over::mark(&image, &naming)?;
+                    Some(naming.stop)
+                }
+            };
             let mut rootfs = begin(&image)?;
             for (layer, diff_id) in layers.iter().zip(&parsed.rootfs.diff_ids) {
                 let file = File::open(layer).map_err(|error| {
                     StoreError::storage(format!("cannot read {}", layer.display()), error)
                 })?;
-                unpack(&mut rootfs, file, diff_id)?;
+                unpack(&mut rootfs, Stoppable::new(file, stop), diff_id)?;
             }
             finish(&image, rootfs, config, parsed)?;
         }
-        self.commit(work, &digits, names)
+        self.commit(work, &digits, naming)
     }
 
     /// The lock under which an image is unpacked.
@@ -59,7 +77,7 @@ impl Store {
     }
 
     /// Puts an image that is whole in `work` into its place, unless one is there, and gives it names.
-    pub(super) fn commit(&self, work: &Work, digits: &str, names: &[String]) -> Result<Image, StoreError> {
+    pub(super) fn commit(&self, work: &Work, digits: &str, naming: Naming<'_>) -> Result<Image, StoreError> {
         let _changing = self.lock()?;
         let (from, to) = (work.path().join(digits), self.image_path(digits));
         if !to.exists() {
@@ -68,12 +86,21 @@ impl Store {
             sync(&self.path("images"))?;
         }
         let folder = self.path("references");
-        for name in names {
-            reference::write(&folder, work, name, &format!("sha256:{digits}"))?;
-        }
+        let image = format!("sha256:{digits}");
+        let first = match naming {
+            Naming::Given(names) => {
+                taken_over::unmark(&to)?;
+                for name in names {
+                    let entry = Entry { reference: name.clone(), image: image.clone(), taken_over: None };
+                    reference::write(&folder, work, &entry)?;
+                }
+                names.first().cloned()
+            }
+            Naming::TakenOver(naming) => naming.write(&folder, work, image)?,
+        };
         sync(&folder)?;
         // Before anyone can remove it.
-        let image = self.image(digits, names.first().cloned())?;
+        let image = self.image(digits, first)?;
         image.ok_or_else(|| {
             StoreError::storage(
                 format!("{} is damaged", to.display()),

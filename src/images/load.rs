@@ -16,7 +16,8 @@ use super::compression::decompress;
 use super::digest::Hashing;
 use super::error::{StoreError, is_full, shown};
 use super::image::Image;
-use super::install::LARGEST_CONFIG;
+use super::install::{LARGEST_CONFIG, Naming};
+use super::taken_over::EnginesName;
 use super::work::Work;
 use super::{Store, digest, reference};
 
@@ -66,8 +67,12 @@ impl Store {
         self.load_as(archive, None)
     }
 
-    /// The same, with one more name for the first image.
-    pub(super) fn load_as(&self, archive: impl Read, name: Option<&str>) -> Result<Vec<Image>, StoreError> {
+    /// The same; or the first image alone, under the name that it is taken over by.
+    pub(super) fn load_as(
+        &self,
+        archive: impl Read,
+        taken_over: Option<EnginesName<'_>>,
+    ) -> Result<Vec<Image>, StoreError> {
         let work = self.work()?;
         let files = Files::spool(archive, &work)?;
         let mut described = if files.has("manifest.json") {
@@ -79,12 +84,12 @@ impl Store {
                         A root file system is taken by `dcgi image import`";
             return Err(StoreError::invalid(what));
         };
-        if let (Some(name), Some(first)) = (name, described.first_mut()) {
-            first.names.retain(|other| other != name);
-            first.names.insert(0, name.to_owned());
+        if taken_over.is_some() {
+            described.truncate(1);
         }
         let install = |image: &Described| {
-            self.install(&work, &image.config, &image.layers, &image.names).map_err(|error| {
+            let naming = taken_over.map_or(Naming::Given(&image.names), Naming::TakenOver);
+            self.install(&work, &image.config, &image.layers, naming).map_err(|error| {
                 match image.names.first() {
                     Some(name) => error.within(format_args!("image `{name}`")),
                     None => error.within(format_args!("image sha256:{}", digest::sha256_hex(&image.config))),

@@ -13,8 +13,9 @@
 //! | `images/ID/rootfs/` | an image's root file system: all of its layers in one directory (see `rootfs`) |
 //! | `images/ID/config.json` | its configuration, byte for byte; `ID` is the SHA-256 of it, as Docker's image id |
 //! | `images/ID/image.json` | its size, and when it came |
+//! | `images/ID/taken-over` | empty: it is a container engine's, and goes when no reference means it any more |
 //! | `images/ID/lease` | the lock that every [`Image`] shares, and that [`rm`](Store::rm) wants for itself |
-//! | `references/HASH` | JSON: a complete reference and the id it means; `HASH` is the SHA-256 of the reference |
+//! | `references/HASH` | JSON: a complete reference, the id it means, and the engine's id where that was taken over; `HASH` is the SHA-256 of the reference |
 //! | `work/UUID/` | what is unfinished, locked by the process that makes it |
 //! | `locks/HASH` | held by who pulls a reference or unpacks an image, so that others wait and find it done |
 //! | `lock` | held for the moment in which references and images change |
@@ -41,6 +42,7 @@ mod registry;
 mod removal;
 mod resolve;
 mod rootfs;
+mod taken_over;
 mod work;
 
 #[cfg(test)]
@@ -59,6 +61,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use image::{Image, ImageConfig};
 pub use registry::Progress;
 pub use resolve::PullPolicy;
+pub use taken_over::{Meaning, Superseded};
 
 use image::{About, ConfigFile, Record, Shared};
 use lock::Lock;

@@ -31,6 +31,9 @@ pub(super) struct Entry {
     pub(super) reference: String,
     /// The image's id, `sha256:` included.
     pub(super) image: String,
+    /// Where it was taken over from a container engine under this name: what that engine calls the image, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) taken_over: Option<String>,
 }
 
 // === impl Name ===
@@ -108,11 +111,10 @@ pub(super) fn all(folder: &Path) -> Result<Vec<Entry>, StoreError> {
 }
 
 /// Makes a reference mean an image. Call with the store locked, and sync the folder when all is written.
-pub(super) fn write(folder: &Path, work: &Work, key: &str, id: &str) -> Result<(), StoreError> {
-    let target = file(folder, key);
+pub(super) fn write(folder: &Path, work: &Work, entry: &Entry) -> Result<(), StoreError> {
+    let target = file(folder, &entry.reference);
     let failed = |error: io::Error| StoreError::storage(format!("cannot write {}", target.display()), error);
-    let entry = Entry { reference: key.to_owned(), image: id.to_owned() };
-    let text = serde_json::to_vec(&entry).map_err(|error| failed(error.into()))?;
+    let text = serde_json::to_vec(entry).map_err(|error| failed(error.into()))?;
     let beside = work.path().join("reference");
     fs::write(&beside, text).map_err(failed)?;
     File::open(&beside).and_then(|file| file.sync_all()).map_err(failed)?;

@@ -16,7 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::digest::sha256_hex;
 use super::error::{StoreError, StoreErrorKind, shown};
 use super::image::{ConfigFile, Image};
-use super::install::LARGEST_CONFIG;
+use super::install::{LARGEST_CONFIG, Naming};
 use super::load::unwritable;
 use super::{Store, blocking, platform, reference};
 use crate::reason::Reason;
@@ -86,13 +86,14 @@ impl Store {
         if self.image_path(&digits).exists() {
             progress(Progress::Present);
             let store = self.clone();
-            return blocking(move || store.commit(&work, &digits, &described.names)).await;
+            return blocking(move || store.commit(&work, &digits, Naming::Given(&described.names))).await;
         }
         let folder = work.directory("layers")?;
         let layers = source.layers(&described.manifest, &folder, &progress).await?;
         progress(Progress::Unpacking);
         let store = self.clone();
-        let installed = move || store.install(&work, &described.config, &layers, &described.names);
+        let installed =
+            move || store.install(&work, &described.config, &layers, Naming::Given(&described.names));
         blocking(installed).await.map_err(|error| error.within(format_args!("image `{}`", source.reference)))
     }
 }

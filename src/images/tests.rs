@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::sync::Barrier;
 
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::digest::sha256_hex;
 use super::rootfs::tests::Layer;
+use super::taken_over::EnginesName;
 use super::*;
 use crate::reason::Reason;
 
@@ -544,4 +546,101 @@ async fn who_waits_for_the_same_image_waits_for_its_turn() {
     other.await.unwrap().unwrap();
     same.await.unwrap().unwrap();
     assert_eq!(place.leftovers(), NOTHING);
+}
+
+// === taken over from an engine ===
+
+/// Takes an image over as the export of one gives it, which a file tells from others.
+fn take_over(place: &Place, name: Option<&str>, engines_id: &str, file: &str) -> Result<Image, StoreError> {
+    let layer = rootfs().file(file, "").bytes();
+    let archive = docker_archive(&config(&[&layer]), &[&layer], &["some-other:name"]);
+    let stop = CancellationToken::new();
+    let name = name.map(|name| format!("docker.io/library/{name}:latest"));
+    let naming = EnginesName { name: name.as_deref(), engines_id, stop: &stop };
+    Ok(place.store.load_as(&*archive, Some(naming))?.remove(0))
+}
+
+#[test]
+fn what_is_taken_over_goes_by_the_engines_name_and_remembers_the_engines_id() {
+    let place = Place::new();
+    let id = take_over(&place, Some("a"), "sha256:1", "x").unwrap().id().to_owned();
+    let meaning = place.store.meaning("a").unwrap().unwrap();
+    assert_eq!(meaning, Meaning { id, taken_over: Some("sha256:1".to_owned()) });
+    // A name that the archive gives is nobody's.
+    assert_eq!(place.store.meaning("some-other:name").unwrap(), None);
+}
+
+#[test]
+fn what_somebody_puts_under_a_name_himself_is_his() {
+    let place = Place::new();
+    take_over(&place, Some("a"), "sha256:1", "x").unwrap();
+    let own = place.store.import(&*rootfs().bytes(), "a", ImageConfig::default()).unwrap();
+    let expected = Meaning { id: own.id().to_owned(), taken_over: None };
+    assert_eq!(place.store.meaning("a").unwrap().as_ref(), Some(&expected));
+    // And stays, though the engine's comes again.
+    take_over(&place, Some("a"), "sha256:2", "y").unwrap();
+    assert_eq!(place.store.meaning("a").unwrap(), Some(expected));
+}
+
+#[test]
+fn what_was_taken_over_goes_when_its_name_has_moved_and_nobody_uses_it() {
+    let place = Place::new();
+    let first = take_over(&place, Some("a"), "sha256:1", "x").unwrap();
+    let second = take_over(&place, Some("a"), "sha256:2", "y").unwrap();
+    let still = Superseded { removed: Vec::new(), in_use: 1 };
+    assert_eq!(place.store.remove_superseded().unwrap(), still);
+    let gone = first.id().to_owned();
+    drop(first);
+    assert_eq!(place.store.remove_superseded().unwrap(), Superseded { removed: vec![gone], in_use: 0 });
+    assert_eq!(place.store.remove_superseded().unwrap(), Superseded::default());
+    assert_eq!(place.store.find("a").unwrap().unwrap().id(), second.id());
+    assert_eq!(place.leftovers(), NOTHING);
+}
+
+#[test]
+fn an_image_that_somebody_wants_for_himself_stays_when_its_name_moves() {
+    let place = Place::new();
+    let id = take_over(&place, Some("a"), "sha256:1", "x").unwrap().id().to_owned();
+    let layer = rootfs().file("x", "").bytes();
+    let archive = docker_archive(&config(&[&layer]), &[&layer], &["mine"]);
+    assert_eq!(place.store.load(&*archive).unwrap()[0].id(), id);
+    take_over(&place, Some("a"), "sha256:2", "y").unwrap();
+    place.store.rm("a").unwrap();
+    assert_eq!(place.store.remove_superseded().unwrap(), Superseded::default());
+    assert_eq!(place.store.find("mine").unwrap().unwrap().id(), id);
+}
+
+#[test]
+fn what_was_left_without_a_name_by_somebody_is_not_superseded() {
+    let place = Place::new();
+    place.store.import(&*rootfs().bytes(), "a", ImageConfig::default()).unwrap();
+    place.store.import(&*rootfs().file("x", "").bytes(), "a", ImageConfig::default()).unwrap();
+    // One that was asked for by its id has none either.
+    take_over(&place, None, "sha256:1", "y").unwrap();
+    assert_eq!(place.store.remove_superseded().unwrap(), Superseded::default());
+    assert_eq!(place.store.ls().unwrap().len(), 3);
+}
+
+#[test]
+fn a_take_over_that_is_stopped_while_it_is_unpacked_leaves_nothing() {
+    /// Stops it behind the last byte of the archive.
+    struct Stopping<'a>(&'a [u8], &'a CancellationToken);
+    impl Read for Stopping<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let read = self.0.read(buffer)?;
+            if read == 0 {
+                self.1.cancel();
+            }
+            Ok(read)
+        }
+    }
+    let place = Place::new();
+    let layer = rootfs().bytes();
+    let archive = docker_archive(&config(&[&layer]), &[&layer], &[]);
+    let stop = CancellationToken::new();
+    let naming =
+        EnginesName { name: Some("docker.io/library/a:latest"), engines_id: "sha256:1", stop: &stop };
+    let error = place.store.load_as(Stopping(&archive, &stop), Some(naming)).unwrap_err();
+    assert!(said(&error).contains("broken off"), "{}", said(&error));
+    place.is_empty();
 }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod docker;
 pub mod embedded;
 pub mod engine;
+pub mod gate;
 pub mod http2;
 pub mod images;
 pub mod nginx;

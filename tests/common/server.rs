@@ -46,7 +46,8 @@ impl Server {
         Self::try_start_under(Under::Docker, config, change)
     }
 
-    /// The same on any engine.
+    /// The same on any engine. A configuration that names none has Docker's, where that is asked for: these suites are not
+    /// about which one `auto` chooses.
     pub fn try_start_under(
         engine: Under,
         config: &str,
@@ -55,6 +56,12 @@ impl Server {
         let config = match config.contains("IMAGE") {
             true => config.replace("IMAGE", engine.probe()),
             false => config.to_owned(),
+        };
+        let config = match engine {
+            Under::Docker | Under::DockerAgents if !config.contains("engine =") => {
+                format!("engine = \"docker\"\n{config}")
+            }
+            _ => config,
         };
         let config =
             if config.contains("listen") { config } else { format!("listen = [\"127.0.0.1:0\"]\n{config}") };

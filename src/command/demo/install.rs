@@ -4,25 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use dcgi::config::Config;
+use dcgi::config::EngineChoice;
 use dcgi::engine::docker::DockerEngine;
 use dcgi::engine::embedded::EmbeddedEngine;
 use dcgi::engine::{Engine, EngineErrorKind, Program, PullPolicy};
 
 use super::image::{Image, REPOSITORY};
-use crate::command::engine::{self, Connected};
+use crate::command::engine::{self, Single};
 
 /// For how long the images of other builds are kept. There may be demos of them that run.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Connects to the engine of a configuration, and sees that it has the image.
-pub(super) async fn engine_with(config: &Config, image: Image) -> anyhow::Result<Arc<dyn Engine>> {
-    let connected = engine::connect(config).await?;
-    match &connected {
-        Connected::Docker(engine) => into_docker(engine, image).await?,
-        Connected::Embedded(engine) => into_embedded(engine, image).await?,
+/// Connects to an engine, or makes it, and sees that it has the image.
+pub(super) async fn engine_with(choice: EngineChoice, image: Image) -> anyhow::Result<Arc<dyn Engine>> {
+    let single = engine::single(choice).await?;
+    match &single {
+        Single::Docker(engine) => into_docker(engine, image).await?,
+        Single::Embedded(engine) => into_embedded(engine, image).await?,
     }
-    Ok(connected.into_shared())
+    Ok(single.into_shared())
 }
 
 async fn into_embedded(engine: &EmbeddedEngine, image: Image) -> anyhow::Result<()> {

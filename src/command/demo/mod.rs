@@ -31,6 +31,9 @@ pub(super) struct Options {
     /// Where to listen: an address with a port, or unix:/path
     #[arg(short, long, value_name = "ADDR", default_value_t)]
     listen: Listen,
+    /// What runs its programs: auto, embedded or docker
+    #[arg(long, default_value = "auto", value_parser = super::engine_choice)]
+    engine: EngineChoice,
     #[command(flatten)]
     grace: Grace,
 }
@@ -41,12 +44,12 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         let reference = image.reference().to_owned();
         let mut config = Config {
             listen: vec![options.listen],
-            engine: EngineChoice::Auto,
+            engine: options.engine,
             trusted_proxies: Vec::new(),
             server: ServerLimits::default(),
             routes: Vec::new(),
         };
-        let engine = install::engine_with(&config, image).await?;
+        let engine = install::engine_with(options.engine, image).await?;
         config.routes = Page::ALL.into_iter().map(|page| route(page, &reference, engine.name())).collect();
         let hint = "Open that address in a browser, or ask it with curl. Ctrl-C ends the demo.";
         Ok(Site { config, engine, hint: Some(hint) })

@@ -64,6 +64,12 @@ impl Places {
         place.current.1.clone()
     }
 
+    /// Has a route's go, when what runs in them has ended.
+    pub(in crate::engine) fn forget(&self, route: &str) {
+        let gone = self.lock().remove(route);
+        drop(gone);
+    }
+
     /// Has them all go, when what runs in them has ended.
     pub(in crate::engine) fn clear(&self) {
         let all = std::mem::take(&mut *self.lock());

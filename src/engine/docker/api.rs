@@ -39,7 +39,7 @@ pub(super) fn error(error: Error, what: impl Into<String>) -> EngineError {
 }
 
 /// What lies at the bottom: the layers of clients above it say nothing to an operator.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in crate::engine) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     match error.source() {
         Some(source) => root_cause(source),
         None => error.to_string(),

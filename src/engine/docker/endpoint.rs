@@ -39,10 +39,9 @@ impl Endpoint {
         Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    /// Whether the environment names none, so that [`from_env`](Self::from_env) is only a guess.
-    pub fn is_default() -> bool {
-        Self::from_env().is_ok_and(|endpoint| endpoint == Self::Unix(DEFAULT_SOCKET.into()))
-            && std::env::var_os("DOCKER_HOST").is_none_or(|host| host.is_empty())
+    /// Whether it is a unix socket, and so an engine of this very machine.
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
     }
 
     /// Whether the engine there is likely to see this machine's files.

@@ -49,6 +49,7 @@ use crate::instance::Instance;
 use crate::reason::Reason;
 use agent::{Agents, Inhabited, Purpose, Way};
 use api::ErrorContext;
+pub(super) use api::root_cause;
 pub use endpoint::Endpoint;
 use image::Found;
 use warm::Pool;
@@ -77,6 +78,11 @@ pub fn answering() -> BoxFuture<'static, Option<Docker>> {
         Some(client)
     }
     .boxed()
+}
+
+/// A client of the engine at an endpoint, which nobody has spoken to yet.
+pub(super) fn client(endpoint: &Endpoint) -> Result<Docker, EngineError> {
+    transport::client(endpoint)
 }
 
 /// Runs programs on a Docker engine.
@@ -178,6 +184,20 @@ impl DockerEngine {
         // Who calls it twice has the first.
         _ = self.shared.agents.set(agents);
         self
+    }
+
+    /// Lets go of what a route has ready. What runs goes on.
+    pub(super) fn forget_route(&self, route: &str) {
+        let pool = self.shared.pools().remove(route);
+        if let Some(pool) = pool {
+            pool.close();
+        }
+        self.shared.places.forget(route);
+    }
+
+    /// Asks at the next use what an image's name means.
+    pub(super) fn forget_image(&self, image: &str) {
+        self.shared.images.forget(image);
     }
 }
 

@@ -152,6 +152,33 @@ impl EmbeddedEngine {
         &self.shared.store
     }
 
+    /// Lets go of what a route has ready. What runs goes on.
+    pub(super) fn forget_route(&self, route: &str) {
+        let pool = self.shared.pools().remove(route);
+        if let Some(pool) = pool {
+            pool.close();
+        }
+        self.shared.places.forget(route);
+    }
+
+    /// Asks at the next use what an image's name means.
+    pub(super) fn forget_image(&self, image: &str) {
+        self.shared.images.forget(image);
+    }
+
+    /// Finds out whether an engine could be made here. Makes none, and writes in no store. Blocks.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), for what has nothing to do with the store.
+    pub fn probe() -> Result<(), EngineError> {
+        let probed = || -> io::Result<()> {
+            let folder = tempfile::tempdir()?;
+            let host = Host::new(folder.path())?;
+            Zygote::start(&host.preparation()).map(drop)
+        };
+        probed().map_err(|error| unusable().because(error))
+    }
+
     /// What an engine could not enforce here, in sentences for an operator. Makes none.
     pub fn shortcomings() -> Vec<String> {
         Cgroups::discover(&Instance::current(), TaskTracker::new()).shortcomings()
