@@ -456,7 +456,10 @@ fn a_network_is_refused_with_the_engine_that_has_it() {
 
 #[test]
 fn a_volume_without_a_source_is_named() {
-    is_refused("volumes = [\"/no/such/folder:/data\"]", "finding the volume /no/such/folder");
+    is_refused(
+        "volumes = [\"/no/such/folder:/data\"]",
+        "the volume /no/such/folder (for /data) is not there",
+    );
 }
 
 #[test]

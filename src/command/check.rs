@@ -25,7 +25,7 @@ pub(super) struct Options {
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let config = options.file.load()?;
-    suit_embedded(&config.routes)?;
+    suit_engines(&config.routes)?;
     let choices = choices(&config).await;
     let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
     println!("listen  {}", listen.join(", "));
@@ -69,9 +69,20 @@ fn served(routes: &[Route]) -> impl Iterator<Item = (&Route, &ProgramRoute)> {
     routes.iter().filter_map(|route| route.program().map(|program| (route, program)))
 }
 
-/// Whether the embedded engine has what the routes ask for that name it.
-fn suit_embedded(routes: &[Route]) -> anyhow::Result<()> {
+/// Whether the engines that routes name have what those ask for.
+fn suit_engines(routes: &[Route]) -> anyhow::Result<()> {
     for (route, ProgramRoute { program, .. }) in served(routes) {
+        if program.engine == EngineChoice::Docker
+            && let Some(why) = program.needs_embedded()
+        {
+            bail!("route `{}`: {why}, and the file says engine = \"docker\"", route.name());
+        }
+        if program.engine != EngineChoice::Docker
+            && let Some(why) = program.needs_embedded()
+            && let network @ (Network::Bridge | Network::Named(_)) = &program.network
+        {
+            bail!("route `{}`: {why}, which has no network `{}`", route.name(), network.as_str());
+        }
         if program.engine == EngineChoice::Embedded
             && let network @ (Network::Bridge | Network::Named(_)) = &program.network
         {
@@ -97,7 +108,10 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
         table.add_row([
             route.name().to_string(),
             choice.engine.to_owned(),
-            program.image.clone(),
+            match &program.rootfs {
+                Some(directory) => directory.display().to_string(),
+                None => program.image.clone(),
+            },
             if command.is_empty() { "(the image's)".to_owned() } else { command.join(" ") },
             match output {
                 Output::Cgi => "cgi".to_owned(),

@@ -40,6 +40,7 @@ pub(super) async fn connect(config: &Config, usage: Use) -> anyhow::Result<Arc<d
     let wanted = |choice| programs(config).any(|program| program.engine == choice);
     let (auto, docker, by_us) =
         (wanted(EngineChoice::Auto), wanted(EngineChoice::Docker), wanted(EngineChoice::Embedded));
+    let by_us = by_us || programs(config).any(|program| program.needs_embedded().is_some());
     let is_clear = !auto && docker != by_us;
     if is_clear {
         let single = if docker { self::docker().await? } else { embedded().await? };

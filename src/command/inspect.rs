@@ -34,7 +34,10 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     println!("route      {}", found.name);
     println!("engine     {}", choice.engine);
     println!("           {}", choice.why);
-    println!("image      {}", route.program.image);
+    match &route.program.rootfs {
+        Some(directory) => println!("rootfs     {}", directory.display()),
+        None => println!("image      {}", route.program.image),
+    }
     let mut command = route.program.command_line(&found.image);
     command.extend(found.invocation.args.iter().cloned());
     println!("command    {}", command.join(" "));

@@ -1,5 +1,6 @@
 //! `dcgi run`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -13,7 +14,11 @@ use super::serve::{self, Grace};
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The image to serve
-    image: String,
+    #[arg(required_unless_present = "rootfs")]
+    image: Option<String>,
+    /// Serve a program in a directory of this machine's in place of an image: / is this machine itself
+    #[arg(long, value_name = "DIR", conflicts_with = "image", requires = "command")]
+    rootfs: Option<PathBuf>,
     /// Where to listen: an address with a port, or unix:/path
     #[arg(short, long, value_name = "ADDR", default_value_t)]
     listen: Listen,
@@ -34,14 +39,15 @@ pub(super) struct Options {
     content_type: Option<String>,
     #[command(flatten)]
     grace: Grace,
-    /// Replaces the image's command
+    /// Replaces the image's command; with --rootfs, the program
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let mut program = Program::new(options.image);
+    let mut program = Program::new(options.image.unwrap_or_default());
     program.engine = options.engine;
+    program.rootfs = options.rootfs.map(std::path::absolute).transpose()?;
     program.env = options.env.into_iter().collect();
     program.command = (!options.command.is_empty()).then_some(options.command);
     program.network = match options.network.as_str() {

@@ -134,7 +134,7 @@ impl Config {
 
         let absolute = path::absolute(file).map_err(|error| ConfigError::unreadable(file, error))?;
         let base = absolute.parent().unwrap_or(Path::new("/"));
-        let context = route::Context { base, environment, problems: &problems };
+        let context = route::Context { base, file: &absolute, environment, problems: &problems };
         let config = Self::read(document.get_ref(), &context);
         problems.check(file)?;
         Ok(config)

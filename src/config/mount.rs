@@ -74,7 +74,7 @@ fn is_mount_point(path: &str) -> bool {
 }
 
 /// An absolute path without `.` and `..`, symbolic links not followed.
-fn normal(path: &Path) -> PathBuf {
+pub(super) fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
         match part {

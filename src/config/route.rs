@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::engine::{EngineChoice, Isolation, Network, Program, PullPolicy, Warm};
+use crate::engine::{EngineChoice, ImageConfig, Isolation, Network, Program, PullPolicy, Warm};
 use crate::gateway::{Output, ProgramRoute, RequestBody};
 use crate::site::Route;
 
@@ -25,6 +25,8 @@ use super::value::{
 pub(super) struct Context<'s> {
     /// The directory that holds the file: absolute, and where relative paths begin.
     pub(super) base: &'s Path,
+    /// The file itself, absolute.
+    pub(super) file: &'s Path,
     /// A variable of dcgi's own environment.
     pub(super) environment: &'s dyn Fn(&str) -> Option<String>,
     pub(super) problems: &'s Problems<'s>,
@@ -142,7 +144,9 @@ impl Draft {
         section.set_list(&mut self.route.program.entrypoint, "entrypoint", any_string);
         section.set_list(&mut self.route.program.command, "command", any_string);
         // A route of a kind that comes later has no image; to ask for one would mislead.
-        let required = if section.has("static") { &["path"][..] } else { &["path", "image"] };
+        let has_root = ["image", "rootfs", "static"].iter().any(|key| section.has(key));
+        let required =
+            if has_root || self.route.program.rootfs.is_some() { &["path"][..] } else { &["path", "image"] };
         for key in required.iter().filter(|key| !section.has(key)) {
             section.lacks(key, header.clone());
         }
@@ -184,6 +188,10 @@ impl Draft {
 
         let program = &mut route.program;
         section.set(&mut program.engine, "engine", engine);
+        let directory = string("a directory such as \"./root\" or \"/\"", non_empty);
+        let rootfs = section.get("rootfs", |value| Ok(mount::normal(&base.join(directory(value)?))));
+        // An image of the route's own wins over the defaults' directory.
+        program.rootfs = rootfs.or(program.rootfs.take()).filter(|_| !section.has("image"));
         section.set(&mut program.working_dir, "working_dir", absolute());
         program.env.extend(section.entries("env", variable_name, any_string));
         section.set_list(pass_env, "pass_env", |value| {
@@ -241,6 +249,18 @@ impl Draft {
             }
         } else {
             section.complain("replicas", "only a route with `isolation = \"shared\"` has them");
+        }
+        let program = &mut route.program;
+        if section.has("image") {
+            section.complain("rootfs", "a route has an image or a root directory, not both");
+        } else if program.rootfs.is_some() {
+            if program.command_line(&ImageConfig::default()).is_empty() && !section.has("static") {
+                // Where it stands; it may be among the defaults.
+                let key = if section.has("rootfs") { "rootfs" } else { "path" };
+                section.complain(key, "a route with `rootfs` needs `entrypoint` or `command`");
+            }
+            // Its environment may hold what is no program's business.
+            program.hidden = vec![context.file.to_owned()];
         }
         for name in pass_env {
             if let Some(value) = (context.environment)(&name) {

@@ -398,6 +398,58 @@ fn every_key_of_a_route_reaches_it() {
 }
 
 #[test]
+fn a_root_directory_takes_the_place_of_an_image() {
+    let route = route("[[route]]\npath = '/x'\nrootfs = './old/../root'\nentrypoint = ['/bin/x', 'y']\n");
+    let mut expected = crate::engine::Program::of_rootfs("/etc/dcgi/root", ["/bin/x", "y"]);
+    expected.hidden = vec!["/etc/dcgi/dcgi.toml".into()];
+    assert_eq!(route.program, expected);
+}
+
+#[test]
+fn a_route_has_an_image_or_a_root_directory() {
+    assert_eq!(
+        error_with("rootfs = '/'\ncommand = ['/bin/x']"),
+        "dcgi.toml:4:10: `rootfs` = '/' in route `/x`: a route has an image or a root directory, not both"
+    );
+    assert_eq!(
+        errors("[[route]]\npath = '/x'\ncommand = ['/bin/x']\n"),
+        ["dcgi.toml:1:1: no `image` in route `/x`"]
+    );
+}
+
+#[test]
+fn a_root_directory_says_nothing_of_a_program_so_the_route_has_to() {
+    let needs = "a route with `rootfs` needs `entrypoint` or `command`";
+    for more in ["", "entrypoint = []\n", "command = []\n"] {
+        assert_eq!(
+            errors(&format!("[[route]]\npath = '/x'\nrootfs = '/'\n{more}")),
+            [format!("dcgi.toml:3:10: `rootfs` = '/' in route `/x`: {needs}")]
+        );
+    }
+    assert_eq!(
+        errors("[defaults]\nrootfs = '/'\n[[route]]\npath = '/x'\n"),
+        [format!("dcgi.toml:4:8: `path` = '/x' in route `/x`: {needs}")]
+    );
+}
+
+#[test]
+fn a_root_directory_of_the_defaults_is_for_routes_without_an_image() {
+    let text = format!("[defaults]\nrootfs = '/'\n{ROUTE}[[route]]\npath = '/y'\ncommand = ['/bin/x']\n");
+    let routes = parse(&text).unwrap().routes;
+    let rootfs = |route: &Route| route.program().unwrap().program.rootfs.clone();
+    assert_eq!(routes.iter().map(rootfs).collect::<Vec<_>>(), [None, Some("/".into())]);
+}
+
+#[test]
+fn a_root_directory_that_is_none_is_refused() {
+    for value in ["''", "1", "['/']"] {
+        let errors = errors(&format!("[[route]]\npath = '/x'\nrootfs = {value}\ncommand = ['x']\n"));
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains("a directory such as \"./root\" or \"/\""), "{errors:?}");
+    }
+}
+
+#[test]
 fn a_wrong_value_is_told_with_what_was_expected() {
     assert_eq!(
         error_with("memory = \"12 parsecs\""),
@@ -631,7 +683,12 @@ fn the_defaults_that_the_guide_writes_out_change_nothing() {
 fn the_guide_explains_every_key() {
     let problems = Problems::of("");
     let document = DeTable::new();
-    let context = route::Context { base: Path::new("/"), environment: &|_| None, problems: &problems };
+    let context = route::Context {
+        base: Path::new("/"),
+        file: Path::new("/x"),
+        environment: &|_| None,
+        problems: &problems,
+    };
     let mut section = Section::new(&document, String::new(), &problems);
     Config::read_top_level(&mut Config::read(&document, &context), &mut section, Path::new("/"));
     let (_, route_keys) = route::routes(EngineChoice::Auto, &document, &[], &[], &context);

@@ -19,6 +19,7 @@ mod input;
 mod output;
 mod process;
 mod program;
+mod sources;
 mod streams;
 
 pub mod docker;

@@ -15,8 +15,14 @@ pub struct Program {
     /// Which engine is to run it. Of meaning to [`AutoEngine`](super::auto::AutoEngine) alone: any other runs what it is
     /// given.
     pub engine: EngineChoice,
-    /// The image's reference, such as `dcgi/hello` or `perl:5`.
+    /// The image's reference, such as `dcgi/hello` or `perl:5`. Of no meaning where there is a [`rootfs`](Self::rootfs).
     pub image: String,
+    /// A directory of this machine's in place of an image, absolute: the root file system, never written to. It says
+    /// nothing of a program, so [`entrypoint`](Self::entrypoint) or [`command`](Self::command) has to. `/` is this machine
+    /// itself, as far as programs have any business with it. The embedded engine alone has this.
+    pub rootfs: Option<PathBuf>,
+    /// Files and directories that are not to be seen where [`rootfs`](Self::rootfs) is `/`: those of whoever serves.
+    pub hidden: Vec<PathBuf>,
     /// Replaces the image's `ENTRYPOINT` and drops its `CMD`.
     pub entrypoint: Option<Vec<String>>,
     /// Replaces the image's `CMD`.
@@ -59,6 +65,8 @@ impl Program {
         Self {
             engine: EngineChoice::Auto,
             image: image.into(),
+            rootfs: None,
+            hidden: Vec::new(),
             entrypoint: None,
             command: None,
             working_dir: None,
@@ -76,6 +84,31 @@ impl Program {
             pull: PullPolicy::Missing,
             warm: Warm::Auto,
             isolation: Isolation::Fresh,
+        }
+    }
+
+    /// The same in a directory of this machine's, without an image: see [`rootfs`](Self::rootfs).
+    pub fn of_rootfs(
+        directory: impl Into<PathBuf>,
+        command: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Self {
+            rootfs: Some(directory.into()),
+            entrypoint: Some(command.into_iter().map(Into::into).collect()),
+            ..Self::new("")
+        }
+    }
+
+    /// Why only the embedded engine can run it, in words that end a sentence; `None` where others can.
+    pub fn needs_embedded(&self) -> Option<&'static str> {
+        self.rootfs.as_ref().map(|_| "`rootfs` is the embedded engine's alone")
+    }
+
+    /// What its containers are made from, as messages call it.
+    pub fn made_from(&self) -> String {
+        match &self.rootfs {
+            Some(directory) => format!("the root directory {}", directory.display()),
+            None => format!("image `{}`", self.image),
         }
     }
 

@@ -10,7 +10,7 @@
 //!
 //! - `spec`: what a container is to be; `error`: why it cannot be
 //! - `plan`: from that to steps for the launcher. All policy is here
-//! - `host`, `user`, `rootfs`, `capability`, `seccomp`: what a plan needs to know
+//! - `host`, `user`, `rootfs`, `machine`, `capability`, `seccomp`: what a plan needs to know
 //! - `cgroup`: limits on memory, processors and processes
 //! - `launcher`: processes that make containers; the only `unsafe` code of the crate
 
@@ -19,6 +19,7 @@ mod cgroup;
 mod error;
 mod host;
 mod launcher;
+mod machine;
 mod plan;
 mod rootfs;
 mod seccomp;
@@ -31,6 +32,7 @@ pub(crate) use host::Host;
 pub(crate) use launcher::{
     Execution, Failure, MESSAGE, Message, Run, Sealed, Spawner, Template, Zygote, make_sandbox,
 };
+pub(crate) use machine::Machine;
 pub(crate) use plan::{Plan, plan};
 pub(crate) use rootfs::Rootfs;
-pub(crate) use spec::{Limits, Network, Spec, Volume};
+pub(crate) use spec::{Limits, Network, Root, Spec, Volume};

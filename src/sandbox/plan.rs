@@ -11,13 +11,14 @@ use super::capability;
 use super::error::PlanError;
 use super::host::Host;
 use super::launcher::{Steps, Template};
+use super::machine;
 use super::rootfs::{Found, Rootfs};
 use super::seccomp;
-use super::spec::{Network, Spec};
+use super::spec::{Network, Root, Spec};
 use super::user::{self, User};
 
 /// Where the kernel's own file systems are. Nothing of an image's is mounted at or below these.
-const THE_KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
+pub(in crate::sandbox) const THE_KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Capabilities that change nothing which outlives a sandbox.
 const HARMLESS: [&str; 5] = ["NET_BIND_SERVICE", "AUDIT_WRITE", "FSETID", "KILL", "SYS_NICE"];
@@ -37,11 +38,18 @@ pub(crate) struct Plan {
 /// # Errors
 /// Where the root cannot be opened, something in it is not as it has to be, or it has no such user.
 pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<Plan, PlanError> {
-    let rootfs = Rootfs::open(&spec.root)
+    let rootfs = match &spec.root {
+        Root::Image(path) | Root::Directory { path, .. } => Rootfs::open(path),
+        Root::Machine { .. } => Rootfs::of_machine(&machine::PARTS),
+    };
+    let rootfs = rootfs
         .map_err(|error| PlanError::missing(format!("opening the files of {}", spec.name)).because(error))?;
     let own_network = spec.network == Network::Own;
-    let user = user::resolve(&rootfs, &spec.user)
-        .map_err(|error| PlanError::refused("looking up the user").because(error))?;
+    let user = match &spec.root {
+        Root::Machine { .. } if spec.user.is_empty() => user::unprivileged(&rootfs),
+        _ => user::resolve(&rootfs, &spec.user)
+            .map_err(|error| PlanError::refused("looking up the user").because(error))?,
+    };
     for place in THE_KERNELS {
         // SECURITY: what is mounted there, hidden and protected is found by name. A link in an image would lead the
         // names of what is protected elsewhere.
@@ -52,7 +60,7 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<Plan, PlanError> {
             )));
         }
     }
-    let mounts = Mounts { spec, host, rootfs, own_network };
+    let mounts = Mounts::new(spec, host, rootfs, &user);
     let capabilities = capability::mask(&spec.cap_add);
     let filters = seccomp::Filters::new(&spec.cap_add.iter().map(String::as_str).collect());
     let mut template = Template {

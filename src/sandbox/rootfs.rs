@@ -13,7 +13,11 @@ const LARGEST: u64 = 4 << 20;
 
 /// A directory that is to be a container's root.
 #[derive(Debug)]
-pub(crate) struct Rootfs(OwnedFd);
+pub(crate) struct Rootfs {
+    directory: OwnedFd,
+    /// Whether only a part of it is to be seen: the paths below which, from the root on.
+    parts: Option<&'static [&'static str]>,
+}
 
 /// What is found at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +32,37 @@ impl Rootfs {
     /// Where it is no directory, or cannot be read.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::empty())?))
+        let directory = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::empty())?;
+        Ok(Self { directory, parts: None })
+    }
+
+    /// Of this machine's own root, what is at or below these paths, which begin with a slash.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub(super) fn of_machine(parts: &'static [&'static str]) -> io::Result<Self> {
+        Ok(Self { parts: Some(parts), ..Self::open(Path::new("/"))? })
     }
 
     fn resolve(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
         // Absolute paths and links begin at the root file system, as they will inside.
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+        let found = openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+        match self.parts {
+            Some(parts) if !self.is_within(&found, parts) => Err(io::ErrorKind::NotFound.into()),
+            _ => Ok(found),
+        }
+    }
+
+    /// Whether what was found is where something is to be seen.
+    fn is_within(&self, found: &OwnedFd, parts: &[&str]) -> bool {
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).unwrap_or_default();
+        parts.iter().any(|part| path.starts_with(part))
+    }
+
+    /// Whether anything is at a path inside, links followed.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.find(path) != Found::Nothing
     }
 
     /// What is at a path inside, links followed.
@@ -50,7 +78,12 @@ impl Rootfs {
     pub(super) fn find_itself(&self, path: &str) -> Found {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match openat2(&self.0, path, flags, Mode::empty(), resolve).map(|file| fstat(&file)) {
+        if let Some(parts) = self.parts
+            && !parts.iter().any(|part| Path::new(path).starts_with(part))
+        {
+            return Found::Nothing;
+        }
+        match openat2(&self.directory, path, flags, Mode::empty(), resolve).map(|file| fstat(&file)) {
             Ok(Ok(found)) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {
                 Found::Directory
             }
@@ -62,7 +95,7 @@ impl Rootfs {
     /// Where a path leads to inside, links followed: from the root on. `None` where there is nothing.
     pub(super) fn real_path(&self, path: &str) -> Option<PathBuf> {
         let link = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
-        let (root, found) = (link(&self.0)?, link(&self.resolve(path, OFlags::PATH).ok()?)?);
+        let (root, found) = (link(&self.directory)?, link(&self.resolve(path, OFlags::PATH).ok()?)?);
         Some(Path::new("/").join(found.strip_prefix(root).ok()?))
     }
 

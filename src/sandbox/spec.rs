@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 
+use super::launcher::Identity;
+
 /// Everything about a container that is the same each time it is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     /// What it is made from, as messages call it: such as "image `perl:5`".
     pub(crate) name: String,
-    /// The directory that is to be its root. It is never written to.
-    pub(crate) root: PathBuf,
-    /// `user[:group]`, by name or number; names are looked up inside. Empty: root.
+    /// What is to be its root. It is never written to.
+    pub(crate) root: Root,
+    /// `user[:group]`, by name or number; names are looked up inside. Empty: root; where the root is this machine's,
+    /// somebody who is nobody in particular.
     pub(crate) user: String,
     /// Whether the root refuses writes. Else what is written there lies in memory, and goes with the container.
     pub(crate) read_only: bool,
@@ -29,6 +32,24 @@ pub(crate) struct Spec {
     pub(crate) limits: Limits,
 }
 
+/// Where a container's root file system comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// A directory that nobody changes: an unpacked image.
+    Image(PathBuf),
+    /// A directory that may be another by now: then it is not this one any more, and no container is made of it.
+    Directory {
+        /// Absolute, and without links.
+        path: PathBuf,
+        identity: Identity,
+    },
+    /// This machine's own, as far as programs have any business with it: see `plan::machine`.
+    Machine {
+        /// What is hidden beside what is not there at all: absolute paths, of files and directories.
+        hidden: Vec<PathBuf>,
+    },
+}
+
 /// Which network a container is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
@@ -41,8 +62,10 @@ pub(crate) enum Network {
 /// A file or directory of this machine that a container sees.
 #[derive(Clone, Debug)]
 pub(crate) struct Volume {
-    /// Absolute, on this machine. It is there.
+    /// Absolute, on this machine, and without links. It is there.
     pub(crate) source: PathBuf,
+    /// Which file that is. Where another one is there when a container is made, that fails.
+    pub(crate) identity: Identity,
     /// Absolute, inside.
     pub(crate) target: String,
     /// Whether writes are refused.

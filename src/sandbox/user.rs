@@ -31,6 +31,18 @@ pub(super) fn resolve(rootfs: &Rootfs, spec: &str) -> Result<User, UnknownUser> 
     resolve_in(&passwd, &group, spec)
 }
 
+/// Who a program is where nobody says, and it is not to be root: the web server's user, else nobody in particular.
+pub(super) fn unprivileged(rootfs: &Rootfs) -> User {
+    let known = ["www-data", "nobody"].into_iter().filter_map(|name| resolve(rootfs, name).ok());
+    let mut known = known.filter(|user| user.uid != 0 && user.gid != 0);
+    match known.next() {
+        // In no further group: that one may read what others may not.
+        Some(user) => User { groups: Vec::new(), ..user },
+        // The kernel's own number for who is nobody: user_namespaces(7).
+        None => User { uid: 65534, gid: 65534, groups: Vec::new(), home: "/".to_owned() },
+    }
+}
+
 fn resolve_in(passwd: &str, group: &str, spec: &str) -> Result<User, UnknownUser> {
     let (user, named_group) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::resident::Residents;
 use crate::engine::Program;
+use crate::engine::sources::Seen;
 
 /// The residents of every route.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(in crate::engine) struct Key {
     pub(in crate::engine) program: Program,
     /// The image's id: its name may stand for another one by now.
     pub(in crate::engine) image: String,
+    /// Which directories of this machine they see.
+    pub(in crate::engine) seen: Seen,
 }
 
 impl Places {
@@ -49,13 +52,15 @@ impl Places {
             place.next = None;
             return place.current.1.clone();
         }
+        // What is to be seen now is not to be had from those who see what was there before.
+        let is_outdated = place.current.0.seen != key.seen;
         let next = place.next.take().filter(|(next, _)| *next == key);
         let next = next.unwrap_or_else(|| {
-            tracing::info!(%route, "the image or the configuration has changed: making other shared containers");
+            tracing::info!(%route, "the image, a volume or the configuration has changed: making other shared containers");
             let residents = make(&key);
             (key, Arc::new(residents))
         });
-        if next.1.is_up() || !place.current.1.is_up() {
+        if is_outdated || next.1.is_up() || !place.current.1.is_up() {
             tracing::info!(%route, "the other shared containers take over");
             place.current = next;
         } else {

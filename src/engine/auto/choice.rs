@@ -71,6 +71,8 @@ pub(super) enum Why {
     Configured,
     /// What names an engine elsewhere, in words.
     Elsewhere(Arc<str>),
+    /// Its root is no image but a directory.
+    Directory,
     Network(String),
     Volume(String),
     /// Why the embedded engine cannot be had.
@@ -138,6 +140,9 @@ pub(super) fn settled(program: &Program, surroundings: &Surroundings) -> Option<
         EngineChoice::Docker => return Some(Decision::docker(Why::Configured)),
         EngineChoice::Embedded => return Some(Decision::embedded(Why::Configured)),
         EngineChoice::Auto => {}
+    }
+    if program.needs_embedded().is_some() {
+        return Some(Decision::embedded(Why::Directory));
     }
     if let Some(what) = &surroundings.elsewhere {
         return Some(Decision::docker(Why::Elsewhere(what.clone())));
@@ -216,6 +221,7 @@ impl fmt::Display for Why {
         match self {
             Self::Configured => f.write_str("the configuration says so"),
             Self::Elsewhere(what) => f.write_str(what),
+            Self::Directory => f.write_str("the route's root is a directory"),
             Self::Network(name) => write!(f, "the route asks for network `{name}`"),
             Self::Volume(name) => write!(f, "volume `{name}` is Docker's"),
             Self::Refused(why) => f.write_str(why),

@@ -41,6 +41,7 @@ use tokio_util::task::TaskTracker;
 
 use super::agent::{Home, Key, Places, Resident, Residents, RuntimeDir};
 use super::images::{self, Images};
+use super::sources::{Seen, Sources};
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Lease, Process, Program, Warm,
 };
@@ -114,6 +115,8 @@ struct Shared {
     instance: Instance,
     /// What images say, remembered for a short while.
     images: Images<Found>,
+    /// Looks at directories of this machine that programs see.
+    sources: Sources,
     /// What agents need, or why there are none.
     agents: OnceLock<Result<Agents, String>>,
     /// Containers that wait, by route.
@@ -155,6 +158,7 @@ impl DockerEngine {
             endpoint,
             instance: Instance::current(),
             images: Images::default(),
+            sources: Sources::default(),
             agents: OnceLock::new(),
             pools: Mutex::default(),
             places: Places::default(),
@@ -207,8 +211,7 @@ impl Engine for DockerEngine {
     }
 
     fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>> {
-        let image = self.shared.images.get(&self.shared, &program.image, program.pull);
-        async move { Ok(image.await?.config) }.boxed()
+        async move { Ok(self.shared.image(program).await?.config) }.boxed()
     }
 
     fn prepare<'a>(
@@ -217,11 +220,12 @@ impl Engine for DockerEngine {
         route: &'a Arc<str>,
     ) -> BoxFuture<'a, Result<(), EngineError>> {
         async move {
-            let image = self.shared.images.get(&self.shared, &program.image, program.pull).await?;
+            let image = self.shared.image(program).await?;
+            let seen = self.shared.seen(program, route).await;
             match program.isolation {
-                Isolation::Shared { .. } => _ = self.shared.residents(program, image, route)?,
+                Isolation::Shared { .. } => _ = self.shared.residents(program, image, seen, route)?,
                 Isolation::Fresh => {
-                    if let Some(pool) = self.shared.pool(program, image, route) {
+                    if let Some(pool) = self.shared.pool(program, image, seen, route) {
                         pool.refill(&self.shared);
                     } else if let Warm::Fixed(1..) = program.warm {
                         let why = match self.shared.agents() {
@@ -243,12 +247,19 @@ impl Engine for DockerEngine {
         invocation: Invocation,
     ) -> BoxFuture<'a, Result<Process, EngineError>> {
         async move {
-            let image = self.shared.images.get(&self.shared, &program.image, program.pull).await?;
+            let image = self.shared.image(program).await?;
+            let route = &invocation.route;
             if let Isolation::Shared { .. } = program.isolation {
-                return self.shared.residents(program, image, &invocation.route)?.begin(invocation).await;
+                let seen = self.shared.seen(program, route).await;
+                return self.shared.residents(program, image, seen, route)?.begin(invocation).await;
             }
             let mut turn = None;
-            if let Some(pool) = self.shared.pool(program, image.clone(), &invocation.route) {
+            // A container that is made for the request sees what is there when it is made.
+            let seen = match self.shared.has_pool(program) {
+                true => self.shared.seen(program, route).await,
+                false => Seen::default(),
+            };
+            if let Some(pool) = self.shared.pool(program, image.clone(), seen, route) {
                 let turn = turn.insert(Arc::new(pool.turn(&self.shared)));
                 if let Some(process) = pool.begin(&self.shared, &invocation, turn).await? {
                     return Ok(process);
@@ -294,6 +305,31 @@ impl Engine for DockerEngine {
 }
 
 impl Shared {
+    /// What is known of a program's image.
+    async fn image(self: &Arc<Self>, program: &Program) -> Result<Found, EngineError> {
+        if let Some(why) = program.needs_embedded() {
+            let what = format!("{} cannot be run by Docker", program.made_from());
+            return Err(EngineError::new(EngineErrorKind::Refused, what)
+                .because(format!("{why}: use engine = \"embedded\"")));
+        }
+        self.images.get(self, &program.image, program.pull).await
+    }
+
+    /// Which directories a program's containers would see now. What is not there is the engine's to complain about: we
+    /// may not see all that it sees, and of an engine elsewhere nothing.
+    async fn seen(&self, program: &Program, route: &Arc<str>) -> Seen {
+        match self.endpoint.is_local() {
+            true => self.sources.look(program, route).await,
+            false => Seen::default(),
+        }
+    }
+
+    /// Whether they are others by now than they were. To be asked when a container has been made for more than a request
+    /// that is there already.
+    async fn has_changed(&self, program: &Program, route: &Arc<str>, seen: &Seen) -> bool {
+        !seen.is_empty() && self.seen(program, route).await != *seen
+    }
+
     /// What agents need.
     fn agents(&self) -> Result<&Agents, EngineError> {
         let refused = |why: String| {
@@ -309,19 +345,32 @@ impl Shared {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pool of a route, made where there is none, or the image is another by now. `None`: the route has none.
-    fn pool(self: &Arc<Self>, program: &Program, image: Found, route: &Arc<str>) -> Option<Arc<Pool>> {
-        if !Pool::is_of_use(program) || self.agents().is_err() {
+    /// Whether a program's route has a pool.
+    fn has_pool(&self, program: &Program) -> bool {
+        Pool::is_of_use(program) && self.agents().is_ok()
+    }
+
+    /// The pool of a route, made where there is none, or the image or a volume's source is another by now. `None`: the
+    /// route has none.
+    fn pool(
+        self: &Arc<Self>,
+        program: &Program,
+        image: Found,
+        seen: Seen,
+        route: &Arc<str>,
+    ) -> Option<Arc<Pool>> {
+        if !self.has_pool(program) {
             return None;
         }
         let mut pools = self.pools();
         if let Some(pool) = pools.get(route)
             && pool.image.id == image.id
+            && pool.seen == seen
             && pool.program == *program
         {
             return Some(pool.clone());
         }
-        let pool = Arc::new(Pool::new(program.clone(), image, route.clone()));
+        let pool = Arc::new(Pool::new(program.clone(), image, seen, route.clone()));
         let before = pools.insert(route.clone(), pool.clone());
         drop(pools);
         if let Some(before) = before {
@@ -335,6 +384,7 @@ impl Shared {
         self: &Arc<Self>,
         program: &Program,
         image: Found,
+        seen: Seen,
         route: &Arc<str>,
     ) -> Result<Arc<Residents>, EngineError> {
         if !self.agents()?.can_dial() {
@@ -344,13 +394,14 @@ impl Shared {
         let Isolation::Shared { replicas } = program.isolation else {
             return Err(EngineError::new(EngineErrorKind::Refused, "the route's containers are not shared"));
         };
-        let key = Key { program: program.clone(), image: image.id.clone() };
+        let key = Key { program: program.clone(), image: image.id.clone(), seen };
         let command = program.command_line(&image.config);
-        Ok(self.places.get(route, key, |_| {
+        Ok(self.places.get(route, key, |key| {
             let home = Rented {
                 engine: Arc::downgrade(self),
                 program: program.clone(),
                 image,
+                seen: key.seen.clone(),
                 route: route.clone(),
             };
             let home: Arc<dyn Home> = Arc::new(home);
@@ -406,6 +457,8 @@ struct Rented {
     engine: Weak<Shared>,
     program: Program,
     image: Found,
+    /// Which directories of this machine they are to see.
+    seen: Seen,
     route: Arc<str>,
 }
 
@@ -414,9 +467,18 @@ impl Home for Rented {
         async move {
             let gone = || EngineError::new(EngineErrorKind::Unreachable, "the engine is not in use any more");
             let engine = self.engine.upgrade().ok_or_else(gone)?;
+            let changed =
+                || EngineError::new(EngineErrorKind::Refused, "a directory that it was to see has changed");
+            if engine.has_changed(&self.program, &self.route, &self.seen).await {
+                return Err(changed());
+            }
             let inhabited =
                 agent::inhabit(&engine, &self.program, &self.image, &self.route, Purpose::Listen, None)
                     .await?;
+            // It may have been made of what was there a moment ago, or is no more.
+            if engine.has_changed(&self.program, &self.route, &self.seen).await {
+                return Err(changed());
+            }
             let Inhabited { way, name, mut removal } = inhabited;
             let Way::Dialled { connection, owner } = way else {
                 return Err(EngineError::new(EngineErrorKind::Refused, NOT_FROM_THERE));

@@ -13,6 +13,7 @@ use super::offer::{Offer, offer};
 use super::{Found, Shared};
 use crate::engine::agent::head;
 use crate::engine::demand::{Bounds, Demand};
+use crate::engine::sources::Seen;
 use crate::engine::{EngineError, Invocation, Process, Program, Warm};
 use crate::reason::Reason;
 
@@ -37,6 +38,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 pub(super) struct Pool {
     pub(super) program: Program,
     pub(super) image: Found,
+    /// Which directories of this machine they see.
+    pub(super) seen: Seen,
     route: Arc<str>,
     state: Mutex<State>,
 }
@@ -79,7 +82,7 @@ impl Drop for Turn {
 }
 
 impl Pool {
-    pub(super) fn new(program: Program, image: Found, route: Arc<str>) -> Self {
+    pub(super) fn new(program: Program, image: Found, seen: Seen, route: Arc<str>) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             coming: 0,
@@ -87,7 +90,7 @@ impl Pool {
             respite: None,
             closed: false,
         };
-        Self { program, image, route, state: Mutex::new(state) }
+        Self { program, image, seen, route, state: Mutex::new(state) }
     }
 
     /// Whether it ever has any waiting.
@@ -165,12 +168,24 @@ impl Pool {
             tasks.spawn(async move {
                 // The request that has made room is to be answered first.
                 tokio::time::sleep(HEAD_START).await;
+                // What would see something else than the others is no good, and the next request has another pool.
+                if engine.has_changed(&pool.program, &pool.route, &pool.seen).await {
+                    return pool.came_too_late();
+                }
                 let made =
                     inhabit(&engine, &pool.program, &pool.image, &pool.route, Purpose::Once, None).await;
+                if made.is_ok() && engine.has_changed(&pool.program, &pool.route, &pool.seen).await {
+                    return pool.came_too_late();
+                }
                 pool.arrived(made.map_err(EngineError::from));
                 pool.refill(&engine);
             });
         }
+    }
+
+    /// None comes, and none is asked for before the next request or the next look.
+    fn came_too_late(&self) {
+        self.state().coming -= 1;
     }
 
     fn arrived(&self, made: Result<Inhabited, EngineError>) {

@@ -17,7 +17,7 @@ const AGENT: &str = "/proc/self/fd/1";
 impl Pool {
     /// The message that has a sandbox run the program for a request.
     pub(super) fn run(&self, invocation: &Invocation, host_name: &[u8]) -> Run {
-        let config = self.image.config();
+        let config = self.base.config();
         let variables = self.variables(&invocation.env, host_name);
         let command_line = self.program.command_line(config);
         let path =
@@ -38,7 +38,7 @@ impl Pool {
     /// The message that has a sandbox run an agent, which runs the program for many requests. Its standard input is the
     /// connection over which they come, its standard output the executable.
     pub(super) fn run_agent(&self, host_name: &[u8]) -> Run {
-        let config = self.image.config();
+        let config = self.base.config();
         let directory = self.program.working_dir.as_deref().unwrap_or(&config.working_dir);
         let agent = ["dcgi", "agent", "listen", "--connected", "--"].map(str::as_bytes);
         let command_line = self.program.command_line(config);
@@ -59,7 +59,7 @@ impl Pool {
     ) -> Vec<(&'a [u8], &'a [u8])> {
         let names: HashSet<&str> = computed.iter().map(|(name, _)| name.as_str()).collect();
         let mut variables: Vec<(&[u8], &[u8])> = Vec::with_capacity(computed.len() + 8);
-        let image = self.image.config().env.iter().filter_map(|entry| entry.split_once('='));
+        let image = self.base.config().env.iter().filter_map(|entry| entry.split_once('='));
         let own = self.program.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in image.filter(|(name, _)| !self.program.env.contains_key(*name)).chain(own) {
             if !names.contains(name) {

@@ -9,7 +9,7 @@
 //! no file system is unpacked, nothing is asked of anybody else. What of a container a request cannot change is kept
 //! for the next one, in a *slot*; the rest is made anew for each, ahead of time where the route is in use.
 //!
-//! - `spec`: what a program's containers are to be; `volume`: the directories that it calls by name
+//! - `base`: what containers are made from; `spec`: what they are to be; `volume`: the directories that it calls by name
 //! - `pool`: a route's slots and waiting sandboxes
 //! - `process`, `environment`: one request's use of one
 //! - `shared`: sandboxes that stay, for many requests
@@ -17,6 +17,7 @@
 //! # Security
 //! Inside, a program has at most what Docker's defaults give: see `docs/security.md`, where each line names its test.
 
+mod base;
 mod environment;
 mod pool;
 mod process;
@@ -28,6 +29,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -39,6 +41,7 @@ use tokio_util::task::TaskTracker;
 use super::agent::{Home, Key, Places, Residents};
 use super::docker;
 use super::images::{self, Images, Source};
+use super::sources::{Seen, Sources};
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Process, Program, PullPolicy,
 };
@@ -46,12 +49,16 @@ use crate::agent::Executable;
 use crate::images::{Image, Store};
 use crate::instance::Instance;
 use crate::sandbox::{self, Cgroups, Host, Plan, Sealed, Spec, Zygote};
+use base::{Base, Watched};
 use pool::Pool;
 use shared::{Agent, Lodging};
 use volume::Volumes;
 
 /// How often pools are looked at for what nobody needs.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often a request begins anew because what its container is made from has changed meanwhile.
+const TRIES: u32 = 5;
 
 /// Runs programs in containers of its own making.
 #[derive(Clone, Debug)]
@@ -82,6 +89,11 @@ struct Shared {
     zygote: Mutex<Arc<Zygote>>,
     /// What image names stand for, remembered for a short while.
     images: Images<Image>,
+    /// Looks at directories of this machine that programs see.
+    sources: Sources,
+    /// This machine as a root, and what of dcgi's own is not to be seen in it.
+    machine: Watched,
+    own: Arc<Vec<PathBuf>>,
     /// A pool a route.
     pools: Mutex<HashMap<Arc<str>, Arc<Pool>>>,
     /// Shared containers, by route.
@@ -117,6 +129,7 @@ impl EmbeddedEngine {
         let zygote = Zygote::start(&host.preparation()).map_err(|error| unusable().because(error))?;
         let tasks = TaskTracker::new();
         let cgroups = Arc::new(Cgroups::discover(&Instance::current(), tasks.clone()));
+        let own = Arc::new(base::own_paths(store.root()));
         let shared = Arc::new(Shared {
             store,
             volumes,
@@ -124,6 +137,9 @@ impl EmbeddedEngine {
             cgroups,
             zygote: Mutex::new(Arc::new(zygote)),
             images: Images::default(),
+            sources: Sources::default(),
+            machine: Watched::default(),
+            own,
             pools: Mutex::default(),
             places: Places::default(),
             agent: OnceLock::new(),
@@ -196,8 +212,13 @@ impl Engine for EmbeddedEngine {
 
     fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>> {
         let shared = &self.shared;
-        async move { Ok(shared.images.get(shared, &program.image, program.pull).await?.config().clone()) }
-            .boxed()
+        async move {
+            if program.rootfs.is_some() {
+                return Ok(ImageConfig::default());
+            }
+            Ok(shared.images.get(shared, &program.image, program.pull).await?.config().clone())
+        }
+        .boxed()
     }
 
     fn prepare<'a>(
@@ -219,25 +240,44 @@ impl Engine for EmbeddedEngine {
     fn start<'a>(
         &'a self,
         program: &'a Program,
-        invocation: Invocation,
+        mut invocation: Invocation,
     ) -> BoxFuture<'a, Result<Process, EngineError>> {
         async move {
             if let Isolation::Shared { replicas } = program.isolation {
                 let residents = self.shared.residents(program, &invocation.route, replicas).await?;
                 return residents.begin(invocation).await;
             }
-            let pool = self.shared.pool(program, &invocation.route).await?;
-            let (ready, started) = oneshot::channel();
-            self.shared.tasks.spawn(process::live(self.shared.clone(), pool, invocation, ready));
-            started.await.unwrap_or_else(|_| {
-                Err(EngineError::new(EngineErrorKind::Unreachable, "the runtime is shutting down"))
-            })
+            let mut tries = 0;
+            loop {
+                let pool = self.shared.pool(program, &invocation.route).await?;
+                let again = (!pool.seen.is_empty()).then(|| invocation.clone());
+                let (ready, started) = oneshot::channel();
+                self.shared.tasks.spawn(process::live(self.shared.clone(), pool.clone(), invocation, ready));
+                let started = started.await.unwrap_or_else(|_| {
+                    Err(EngineError::new(EngineErrorKind::Unreachable, "the runtime is shutting down"))
+                });
+                match again {
+                    // A volume has been switched since it was looked at: nothing has run yet.
+                    Some(again) if started.is_err() && pool.is_stale() && tries < TRIES => {
+                        invocation = again;
+                        tries += 1;
+                    }
+                    _ => return started,
+                }
+            }
         }
         .boxed()
     }
 
     fn describe(&self, program: &Program, _: &Invocation) -> serde_json::Value {
-        match self.shared.images.recent(&program.image).map(|image| self.shared.planned(program, &image)) {
+        let base = match &program.rootfs {
+            None => self.shared.images.recent(&program.image).map(Base::Image),
+            Some(_) if Watched::is_root(program, &Sources::look_now(program)) => {
+                Some(Base::Machine(Arc::new(self.shared.machine.machine().hidden())))
+            }
+            Some(_) => Some(Base::Directory),
+        };
+        match base.map(|base| self.shared.planned(program, &base)) {
             Some(Ok((spec, plan))) => plan.describe(&spec),
             Some(Err(error)) => crate::reason::Reason(&error).to_string().into(),
             None => serde_json::Value::Null,
@@ -264,10 +304,30 @@ impl Shared {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pool of a route, made where there is none or the image is another by now.
+    /// What a program's containers are to be made from now, and which directories of this machine they will see.
+    async fn base(
+        self: &Arc<Self>,
+        program: &Program,
+        route: &Arc<str>,
+    ) -> Result<(Base, Seen), EngineError> {
+        let base = match program.rootfs {
+            None => Some(Base::Image(self.images.get(self, &program.image, program.pull).await?)),
+            Some(_) => None,
+        };
+        let seen = self.sources.look(program, route).await;
+        Ok(match base {
+            Some(base) => (base, seen),
+            None if Watched::is_root(program, &seen) => {
+                (Base::Machine(self.machine.hidden(&self.own).await), seen)
+            }
+            None => (Base::Directory, seen),
+        })
+    }
+
+    /// The pool of a route, made where there is none or something that it is made from is another by now.
     async fn pool(self: &Arc<Self>, program: &Program, route: &Arc<str>) -> Result<Arc<Pool>, EngineError> {
-        let image = self.images.get(self, &program.image, program.pull).await?;
-        let fitting = |pool: &&Arc<Pool>| pool.image.id() == image.id() && pool.program == *program;
+        let (base, seen) = self.base(program, route).await?;
+        let fitting = |pool: &&Arc<Pool>| pool.base == base && pool.seen == seen && pool.program == *program;
         if let Some(pool) = self.pools().get(route).filter(fitting) {
             return Ok(pool.clone());
         }
@@ -279,7 +339,7 @@ impl Shared {
         if let Some(pool) = self.pools().get(route).filter(fitting) {
             return Ok(pool.clone());
         }
-        let pool = self.plan(program.clone(), image.clone()).await?;
+        let pool = self.plan(program.clone(), base.clone()).await?;
         let pool = Arc::new(pool);
         let before = self.pools().insert(route.clone(), pool.clone());
         if let Some(before) = before {
@@ -292,20 +352,22 @@ impl Shared {
     ///
     /// # Errors
     /// Where the program cannot be run here.
-    pub(super) async fn plan(self: &Arc<Self>, program: Program, image: Image) -> Result<Pool, EngineError> {
+    pub(super) async fn plan(self: &Arc<Self>, program: Program, base: Base) -> Result<Pool, EngineError> {
         // Volumes may be large, and on file systems that do not answer.
         let shared = self.clone();
         let planned = tokio::task::spawn_blocking(move || {
-            shared.volumes.make(&program, &image)?;
-            let (_, plan) = shared.planned(&program, &image)?;
-            Pool::new(program, image, plan).map_err(|error| pool::exhausted("preparing containers", error))
+            shared.volumes.make(&program, &base)?;
+            let (spec, plan) = shared.planned(&program, &base)?;
+            let seen = spec::seen(&program, &spec);
+            Pool::new(program, base, seen, plan)
+                .map_err(|error| pool::exhausted("preparing containers", error))
         });
         planned.await.map_err(|error| pool::exhausted("preparing containers", error))?
     }
 
     /// What a program's containers are to be, and what they are made of. Blocks.
-    fn planned(&self, program: &Program, image: &Image) -> Result<(Spec, Plan), EngineError> {
-        let spec = spec::spec(program, image, &self.volumes)?;
+    fn planned(&self, program: &Program, base: &Base) -> Result<(Spec, Plan), EngineError> {
+        let spec = spec::spec(program, base, &self.machine.machine(), &self.volumes)?;
         let plan = sandbox::plan(&spec, &self.host)?;
         Ok((spec, plan))
     }
@@ -317,12 +379,13 @@ impl Shared {
         route: &Arc<str>,
         replicas: u32,
     ) -> Result<Arc<Residents>, EngineError> {
-        let image = self.images.get(self, &program.image, program.pull).await?;
-        let key = Key { program: program.clone(), image: image.id().to_string() };
-        let command = program.command_line(image.config());
-        Ok(self.places.get(route, key, |_| {
+        let (base, seen) = self.base(program, route).await?;
+        let key = Key { program: program.clone(), image: base.id(), seen };
+        let command = program.command_line(base.config());
+        Ok(self.places.get(route, key, |key| {
             let engine = Arc::downgrade(self);
-            let home = Lodging { engine, program: program.clone(), image, route: route.clone() };
+            let (seen, route) = (key.seen.clone(), route.clone());
+            let home = Lodging { engine, program: program.clone(), base, seen, route };
             let home: Arc<dyn Home> = Arc::new(home);
             Residents::new(&home, replicas, &command, &self.tasks)
         }))
@@ -381,6 +444,7 @@ async fn tidy_regularly(engine: Weak<Shared>) {
         interval.tick().await;
         let Some(engine) = engine.upgrade() else { return };
         engine.cgroups.sweep();
+        engine.machine.refresh(&engine.own).await;
         let pools: Vec<_> = engine.pools().values().cloned().collect();
         for pool in pools {
             pool.tidy(&engine);

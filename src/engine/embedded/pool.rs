@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,20 +15,28 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use super::Shared;
+use super::base::Base;
 use super::spec;
 use crate::engine::demand::{Bounds, Demand};
+use crate::engine::sources::Seen;
 use crate::engine::{EngineError, EngineErrorKind, Program};
-use crate::images::Image;
 use crate::sandbox::{self, Failure, Group, MESSAGE, Message, Plan, Sealed, Template};
 
 /// How far `warm = "auto"` goes here: a sandbox is three processes that share their memory, and made in a millisecond.
 const BOUNDS: Bounds = Bounds { most: 8, kept_for: Duration::from_secs(10) };
 
+/// How many sandboxes a request tries that do not come to be ready.
+const READY_TRIES: u32 = 3;
+
 /// What one program's containers are made from and of.
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) program: Program,
-    pub(super) image: Image,
+    pub(super) base: Base,
+    /// Which directories of this machine its containers see: no others, or they are not made.
+    pub(super) seen: Seen,
+    /// Whether one could not be made because of that.
+    stale: AtomicBool,
     pub(super) plan: Plan,
     /// The template as the launcher takes it.
     sealed: Sealed,
@@ -62,10 +71,12 @@ pub(super) struct Sandbox {
     pub(super) control: Arc<UnixStream>,
     /// The name that the sandbox was given as its host name.
     pub(super) host_name: [u8; 12],
+    /// Whether it has said that it waits.
+    is_ready: AtomicBool,
 }
 
 impl Pool {
-    pub(super) fn new(program: Program, image: Image, plan: Plan) -> io::Result<Self> {
+    pub(super) fn new(program: Program, base: Base, seen: Seen, plan: Plan) -> io::Result<Self> {
         let sealed = Sealed::new(&plan.template)?;
         let state = State {
             at_rest: Vec::new(),
@@ -74,15 +85,59 @@ impl Pool {
             demand: Demand::new(),
             closed: false,
         };
-        Ok(Self { program, image, plan, sealed, state: Mutex::new(state) })
+        Ok(Self {
+            program,
+            base,
+            seen,
+            stale: AtomicBool::new(false),
+            plan,
+            sealed,
+            state: Mutex::new(state),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a container could not be made because a directory that it was to see is another by now. Then another pool
+    /// can be had.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
+    }
+
     /// A sandbox for a request.
     pub(super) async fn take(self: &Arc<Self>, engine: &Arc<Shared>) -> Result<Sandbox, EngineError> {
+        if self.seen.is_empty() {
+            return self.take_any(engine).await;
+        }
+        // A request that is handed over is not given back: only to one that has found all that it was to see.
+        let mut tries = 0;
+        loop {
+            let mut sandbox = self.take_any(engine).await?;
+            let Err(failure) = sandbox.ready(&self.plan.template).await else { return Ok(sandbox) };
+            self.state().demand.ended();
+            tries += 1;
+            match failure {
+                Some(failure) if failure.is_stale => {
+                    self.stale.store(true, Ordering::Relaxed);
+                    self.close();
+                    return Err(self.refusal(failure));
+                }
+                // Most likely it has died while it waited.
+                _ if tries < READY_TRIES => {}
+                Some(failure) => return Err(self.refusal(failure)),
+                None => {
+                    return Err(exhausted(
+                        "making a container",
+                        io::Error::from(io::ErrorKind::UnexpectedEof),
+                    ));
+                }
+            }
+        }
+    }
+
+    async fn take_any(self: &Arc<Self>, engine: &Arc<Shared>) -> Result<Sandbox, EngineError> {
         loop {
             let (waiting, slot) = {
                 let mut state = self.state();
@@ -225,7 +280,12 @@ impl Slot {
         host_name.copy_from_slice(&id[id.len() - 12..]);
         let control = sandbox::make_sandbox(self.socket.as_fd(), &host_name)?;
         control.set_nonblocking(true)?;
-        Ok(Sandbox { control: Arc::new(UnixStream::from_std(control)?), slot: self, host_name })
+        Ok(Sandbox {
+            control: Arc::new(UnixStream::from_std(control)?),
+            slot: self,
+            host_name,
+            is_ready: AtomicBool::new(false),
+        })
     }
 
     /// Waits until nothing is left of the slot's sandbox: whether the slot is as it was, or why it failed.
@@ -243,13 +303,36 @@ impl Slot {
 }
 
 impl Sandbox {
+    /// Waits until it waits for its request; or why it does not come to that.
+    async fn ready(&mut self, template: &Template) -> Result<(), Option<Failure>> {
+        if *self.is_ready.get_mut() {
+            return Ok(());
+        }
+        let mut message = [0; MESSAGE];
+        let read = loop {
+            if self.control.readable().await.is_err() {
+                break 0;
+            }
+            match self.control.try_read(&mut message) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => break read.unwrap_or(0),
+            }
+        };
+        match (read, Message::read(&message, template)) {
+            (MESSAGE, Message::Ready) => Ok(()),
+            (MESSAGE, Message::Failed(failure)) => Err(Some(failure)),
+            // Its slot may say why.
+            _ => Err(self.slot.vacant(template).await.err().flatten()),
+        }
+    }
+
     /// Whether it has not died while it waited.
     fn is_alive(&self) -> bool {
         let mut message = [0; MESSAGE];
         loop {
             match self.control.try_read(&mut message) {
                 // That it is ready, whole: messages are written in one piece.
-                Ok(MESSAGE) if Message::is_ready(&message) => {}
+                Ok(MESSAGE) if Message::is_ready(&message) => self.is_ready.store(true, Ordering::Relaxed),
                 Ok(_) => return false,
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             }

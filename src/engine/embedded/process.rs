@@ -218,15 +218,15 @@ impl Drop for Hangup {
 
 impl Pool {
     /// What cannot be made or executed, as the engine's error.
-    fn refusal(&self, failure: Failure) -> EngineError {
-        let command_line = self.program.command_line(self.image.config());
+    pub(super) fn refusal(&self, failure: Failure) -> EngineError {
+        let command_line = self.program.command_line(self.base.config());
         let kind = match failure.is_exhaustion {
             true => EngineErrorKind::Unreachable,
             false => EngineErrorKind::Refused,
         };
         let what = match failure.of_program {
             true => format!("the program `{}` cannot be run", command_line.join(" ")),
-            false => format!("a container of image `{}` cannot be made", self.program.image),
+            false => format!("a container of {} cannot be made", self.program.made_from()),
         };
         EngineError::new(kind, what).because(failure)
     }

@@ -23,13 +23,14 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::base::Base;
 use super::pool::{Pool, exhausted};
 use super::process::{Hangup, attend};
 use crate::agent::{Executable, PING};
 use crate::engine::agent::{Home, Resident};
 use crate::engine::output::Progress;
+use crate::engine::sources::Seen;
 use crate::engine::{EngineError, EngineErrorKind, Program, Warm};
-use crate::images::Image;
 
 /// How long an agent may take to answer at first.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,7 +83,10 @@ impl Agent {
 pub(super) struct Lodging {
     pub(super) engine: Weak<Shared>,
     pub(super) program: Program,
-    pub(super) image: Image,
+    pub(super) base: Base,
+    /// Which directories of this machine its sandboxes are to see: where they are others by now, so are the requests'
+    /// containers.
+    pub(super) seen: Seen,
     pub(super) route: Arc<str>,
 }
 
@@ -93,7 +97,13 @@ impl Home for Lodging {
             let engine = self.engine.upgrade().ok_or_else(gone)?;
             // It is kept by itself, so nobody waits in its stead; and the agent is the init.
             let program = Program { warm: Warm::Fixed(0), init: false, ..self.program.clone() };
-            let pool = Arc::new(engine.plan(program, self.image.clone()).await?);
+            let pool = Arc::new(engine.plan(program, self.base.clone()).await?);
+            if pool.seen != self.seen {
+                return Err(EngineError::new(
+                    EngineErrorKind::Refused,
+                    "a directory that it was to see has changed",
+                ));
+            }
             settle(&engine, &pool, &self.route).await
         }
         .boxed()

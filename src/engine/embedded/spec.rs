@@ -2,16 +2,23 @@
 
 use std::fs;
 
+use super::base::Base;
 use super::volume::Volumes;
+use crate::engine::sources::{self, Seen, Sources};
 use crate::engine::{EngineError, EngineErrorKind, Network, Program, Volume};
-use crate::images::Image;
-use crate::sandbox::{self, Limits, PlanError, PlanErrorKind, Spec};
+use crate::sandbox::{self, Limits, Machine, PlanError, PlanErrorKind, Root, Spec};
 
 /// What a program's containers are to be.
 ///
 /// # Errors
-/// Where the program asks for a network that this engine does not have, or a volume's source is not there.
-pub(super) fn spec(program: &Program, image: &Image, volumes: &Volumes) -> Result<Spec, EngineError> {
+/// Where the program asks for a network that this engine does not have, a volume's source is not there, or its root
+/// directory is none.
+pub(super) fn spec(
+    program: &Program,
+    base: &Base,
+    machine: &Machine,
+    volumes: &Volumes,
+) -> Result<Spec, EngineError> {
     let network = match &program.network {
         Network::None => sandbox::Network::Own,
         Network::Host => sandbox::Network::Host,
@@ -23,15 +30,20 @@ pub(super) fn spec(program: &Program, image: &Image, volumes: &Volumes) -> Resul
             return Err(EngineError::new(EngineErrorKind::Refused, what));
         }
     };
+    if program.command_line(base.config()).is_empty() && program.rootfs.is_some() {
+        let what =
+            format!("{} says nothing of a program: `entrypoint` or `command` has to", program.made_from());
+        return Err(EngineError::new(EngineErrorKind::Refused, what));
+    }
     Ok(Spec {
-        name: format!("image `{}`", program.image),
-        root: image.rootfs().to_owned(),
-        user: program.user.as_ref().unwrap_or(&image.config().user).clone(),
+        name: program.made_from(),
+        root: base.root(program, machine)?,
+        user: program.user.as_ref().unwrap_or(&base.config().user).clone(),
         read_only: program.read_only,
         network,
         tmpfs: program.tmpfs.clone(),
-        volumes: program.volumes.iter().map(|volume| seen(volume, volumes)).collect::<Result<_, _>>()?,
-        image_volumes: image.volumes().to_vec(),
+        volumes: program.volumes.iter().map(|volume| mounted(volume, volumes)).collect::<Result<_, _>>()?,
+        image_volumes: base.volumes().to_vec(),
         cap_add: program.cap_add.clone(),
         init: program.init,
         limits: limits(program),
@@ -43,19 +55,38 @@ pub(super) fn limits(program: &Program) -> Limits {
     Limits { memory: program.memory, cpus: program.cpus, pids: program.pids }
 }
 
-/// Where a volume's files are, and where they go.
-fn seen(volume: &Volume, volumes: &Volumes) -> Result<sandbox::Volume, EngineError> {
-    let (source, target, read_only, is_directory) = match volume {
-        Volume::Bind { source, target, read_only } => {
-            let found = fs::metadata(source).map_err(|error| {
-                let what = format!("finding the volume {}", source.display());
-                EngineError::new(EngineErrorKind::Refused, what).because(error)
-            })?;
-            (source.clone(), target, read_only, found.is_dir())
-        }
-        Volume::Named { name, target, read_only } => (volumes.path(name), target, read_only, true),
+/// Which directories of this machine a program's containers will see: see [`Sources`](crate::engine::sources::Sources).
+pub(super) fn seen(program: &Program, spec: &Spec) -> Seen {
+    let root = match &spec.root {
+        Root::Image(_) => None,
+        Root::Directory { identity, .. } => Some(Some(*identity)),
+        Root::Machine { .. } => Some(Sources::look_now(program).first()),
     };
-    Ok(sandbox::Volume { source, target: target.clone(), read_only: *read_only, is_directory })
+    let is_bind = |(volume, _): &(&Volume, _)| matches!(volume, Volume::Bind { .. });
+    let binds = program.volumes.iter().zip(&spec.volumes).filter(is_bind);
+    Seen::new(root.into_iter().chain(binds.map(|(_, mounted)| Some(mounted.identity))))
+}
+
+/// Where a volume's files are, and where they go.
+fn mounted(volume: &Volume, volumes: &Volumes) -> Result<sandbox::Volume, EngineError> {
+    let (source, target, read_only, what) = match volume {
+        Volume::Bind { source, target, read_only } => {
+            (source.clone(), target, read_only, format!("the volume {} (for {target})", source.display()))
+        }
+        Volume::Named { name, target, read_only } => {
+            (volumes.path(name), target, read_only, format!("the volume `{name}`"))
+        }
+    };
+    // Without links: who switches one does not change what is at the end of it.
+    let found = fs::canonicalize(&source).and_then(|real| Ok((fs::metadata(&real)?, real)));
+    let (found, real) = found.map_err(|error| sources::missing(&what, &source, error))?;
+    Ok(sandbox::Volume {
+        source: real,
+        identity: sources::identity(&found),
+        target: target.clone(),
+        read_only: *read_only,
+        is_directory: found.is_dir(),
+    })
 }
 
 /// What an engine says of a plan that cannot be made.

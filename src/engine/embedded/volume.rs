@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
+use super::base::Base;
 use crate::engine::{EngineError, EngineErrorKind, Program, Volume};
-use crate::images::Image;
 use crate::sandbox::Rootfs;
 
 /// The directory that has one of each name.
@@ -29,14 +29,14 @@ impl Volumes {
         self.0.join(name)
     }
 
-    /// Makes a program's named volumes where they are not there, with what the image has at their places. May copy much.
+    /// Makes a program's named volumes where they are not there, with what the root file system has at their places. May copy much.
     ///
     /// # Errors
     /// Where the store cannot be written to.
-    pub(super) fn make(&self, program: &Program, image: &Image) -> Result<(), EngineError> {
+    pub(super) fn make(&self, program: &Program, base: &Base) -> Result<(), EngineError> {
         for volume in &program.volumes {
             if let Volume::Named { name, target, .. } = volume {
-                prepare(&self.path(name), image, target).map_err(|error| {
+                prepare(&self.path(name), &base.files(program), target).map_err(|error| {
                     let what = format!("making the volume `{name}`");
                     EngineError::new(EngineErrorKind::Refused, what).because(error)
                 })?;
@@ -48,13 +48,13 @@ impl Volumes {
 
 /// Makes a volume where it is not there yet. As under Docker, a new one begins with what the image has at its place,
 /// owners and modes included.
-fn prepare(volume: &Path, image: &Image, target: &str) -> io::Result<()> {
+fn prepare(volume: &Path, root: &Path, target: &str) -> io::Result<()> {
     if volume.is_dir() {
         return Ok(());
     }
     let folder = volume.parent().unwrap_or(Path::new("/"));
     let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(folder)?;
-    let rootfs = Rootfs::open(image.rootfs())?;
+    let rootfs = Rootfs::open(root)?;
     match rootfs.open_directory(target) {
         Some(source) => copy(Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())), draft.path())?,
         None => fs::set_permissions(draft.path(), fs::Permissions::from_mode(0o755))?,

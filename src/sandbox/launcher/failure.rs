@@ -61,6 +61,8 @@ pub(crate) struct Failure {
     pub(crate) of_program: bool,
     /// Whether something of the machine's had run out, so that another try may succeed.
     pub(crate) is_exhaustion: bool,
+    /// Whether something of the host's is not what it was when the container was planned.
+    pub(crate) is_stale: bool,
     source: io::Error,
 }
 
@@ -82,6 +84,7 @@ impl Failure {
                 errno,
                 libc::EAGAIN | libc::ENOMEM | libc::ENFILE | libc::EMFILE | libc::ENOSPC
             ),
+            is_stale: errno == libc::ESTALE,
             source: io::Error::from_raw_os_error(errno),
         }
     }

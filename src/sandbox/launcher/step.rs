@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString};
 
-use super::sys::{self, Errno, Fd};
+use super::sys::{self, Errno, Fd, Fork};
 use super::wire::{Reader, Writer};
 use super::zygote::UMASK;
 
@@ -34,9 +34,35 @@ macro_rules! kinds {
     };
 }
 kinds![
-    Mount, CopyMount, Attach, Restrict, Pivot, Directory, File, HostFile, Link, Device, Mask, Protect,
-    Unmount, Remove, Write, HostName, LoopbackUp, Unshare
+    Mount,
+    CopyMount,
+    Attach,
+    AttachBeneath,
+    Disown,
+    Check,
+    Enter,
+    Restrict,
+    Pivot,
+    Directory,
+    File,
+    HostFile,
+    Link,
+    Device,
+    Mask,
+    Protect,
+    Unmount,
+    Remove,
+    Write,
+    HostName,
+    LoopbackUp,
+    Unshare
 ];
+
+/// Which file something is: its device, and its number there.
+pub(crate) type Identity = (u64, u64);
+
+/// In place of an [`Identity`]: whatever it is. No file has the number 0.
+const ANY: Identity = (0, 0);
 
 /// A list of steps, and what each is called.
 #[derive(Debug, Default)]
@@ -118,6 +144,19 @@ impl Steps {
         path: &CStr,
         recursive: bool,
     ) -> Result<Tree, TooManyTrees> {
+        self.copy(path, recursive, ANY)
+    }
+
+    /// The same, where it has to be this one still: else it fails with `ESTALE`.
+    pub(in crate::sandbox) fn copy_mount_of(
+        &mut self,
+        path: &CStr,
+        identity: Identity,
+    ) -> Result<Tree, TooManyTrees> {
+        self.copy(path, true, identity)
+    }
+
+    fn copy(&mut self, path: &CStr, recursive: bool, identity: Identity) -> Result<Tree, TooManyTrees> {
         let tree = self.trees;
         if tree as usize >= TREES {
             return Err(TooManyTrees);
@@ -127,7 +166,44 @@ impl Steps {
         step.number(tree);
         step.string(path);
         step.number(recursive.into());
+        step.long(identity.0);
+        step.long(identity.1);
         Ok(Tree(tree))
+    }
+
+    /// Fails with `ESTALE` where a path does not lead to this file any more.
+    pub(in crate::sandbox) fn check(&mut self, path: &CStr, identity: Identity) {
+        let name = format!("finding {} as it was", path.to_string_lossy());
+        let step = self.step(Kind::Check, false, name);
+        step.string(path);
+        step.long(identity.0);
+        step.long(identity.1);
+    }
+
+    /// Has the files of a tree belong to nobody who is there: what everybody may do with them is all that anybody may.
+    /// `optional`: where the kernel or the file system cannot, they belong to whom they belong.
+    pub(in crate::sandbox) fn disown(&mut self, tree: Tree, path: &CStr, optional: bool) {
+        let name = format!("taking the owners from the files of {}", path.to_string_lossy());
+        self.step(Kind::Disown, optional, name).number(tree.0);
+    }
+
+    /// Goes into a directory, no part of whose path may be a link: who can write there could lead it anywhere. Relative
+    /// paths of later steps begin there.
+    pub(in crate::sandbox) fn enter(&mut self, path: &CStr) {
+        let name = format!("entering {}, no part of which may be a link in a volume", path.to_string_lossy());
+        self.step(Kind::Enter, false, name).string(path);
+    }
+
+    /// Attaches a tree at a path, no part of which may be a link.
+    pub(in crate::sandbox) fn attach_beneath(&mut self, tree: Tree, target: &CStr, attributes: u64) {
+        let name = format!(
+            "mounting a volume at {}, no part of which may be a link in a volume",
+            target.to_string_lossy()
+        );
+        let step = self.step(Kind::AttachBeneath, false, name);
+        step.number(tree.0);
+        step.string(target);
+        step.long(attributes);
     }
 
     /// Attaches it, with these attributes on everything in it.
@@ -245,16 +321,27 @@ pub(super) struct Failed {
 /// Goes through a list. Async-signal-safe: it runs between `clone` and `exec`.
 pub(super) fn run(encoded: &[u8], host_name: &[u8]) -> Result<(), Failed> {
     let mut reader = Reader(encoded);
-    let mut trees: [Fd; TREES] = [-1; TREES];
+    let mut held = Held { trees: [-1; TREES], nobodys: -1 };
     let mut index = 0;
     while !reader.is_empty() {
-        run_one(&mut reader, &mut trees, host_name).map_err(|errno| Failed { index, errno })?;
+        run_one(&mut reader, &mut held, host_name).map_err(|errno| Failed { index, errno })?;
         index += 1;
+    }
+    if held.nobodys >= 0 {
+        sys::close(held.nobodys);
     }
     Ok(())
 }
 
-fn run_one(reader: &mut Reader<'_>, trees: &mut [Fd; TREES], host_name: &[u8]) -> sys::Result<()> {
+/// What steps hold for later ones.
+struct Held {
+    trees: [Fd; TREES],
+    /// A user namespace that maps no file's owner: made when it is first needed.
+    nobodys: Fd,
+}
+
+fn run_one(reader: &mut Reader<'_>, held: &mut Held, host_name: &[u8]) -> sys::Result<()> {
+    let trees = &mut held.trees;
     // What dcgi itself has written always reads back.
     const BROKEN: Errno = Errno(libc::EBADMSG);
     let kind = reader.number().and_then(Kind::from_number).ok_or(BROKEN)?;
@@ -268,10 +355,15 @@ fn run_one(reader: &mut Reader<'_>, trees: &mut [Fd; TREES], host_name: &[u8]) -
         Kind::CopyMount => {
             let tree = reader.number().ok_or(BROKEN)?;
             let (path, recursive) = (reader.string().ok_or(BROKEN)?, reader.number().ok_or(BROKEN)? != 0);
+            let identity = (reader.long().ok_or(BROKEN)?, reader.long().ok_or(BROKEN)?);
             let place = trees.get_mut(tree as usize).ok_or(BROKEN)?;
-            sys::open_tree(path, recursive).map(|copy| *place = copy)
+            let copy = sys::open_tree(path, recursive);
+            copy.and_then(|copy| {
+                *place = copy;
+                is_still(copy, identity)
+            })
         }
-        Kind::Attach => {
+        Kind::Attach | Kind::AttachBeneath => {
             let tree = reader.number().and_then(|tree| trees.get_mut(tree as usize)).ok_or(BROKEN)?;
             let (target, attributes) = (reader.string().ok_or(BROKEN)?, reader.long().ok_or(BROKEN)?);
             let tree = std::mem::replace(tree, -1);
@@ -279,10 +371,34 @@ fn run_one(reader: &mut Reader<'_>, trees: &mut [Fd; TREES], host_name: &[u8]) -
                 0 => Ok(()),
                 _ => sys::restrict_mount(tree, c"", attributes, true),
             };
-            let done = done.and_then(|()| sys::move_mount(tree, target));
+            let done = done.and_then(|()| match kind {
+                Kind::AttachBeneath => attach_beneath(tree, target),
+                _ => sys::move_mount(tree, target),
+            });
             sys::close(tree);
             done
         }
+        Kind::Disown => {
+            let tree = reader.number().and_then(|tree| trees.get(tree as usize)).ok_or(BROKEN)?;
+            let namespace = match held.nobodys {
+                -1 => nobodys_namespace(),
+                made => Ok(made),
+            };
+            namespace.and_then(|namespace| {
+                held.nobodys = namespace;
+                sys::map_owners(*tree, namespace)
+            })
+        }
+        Kind::Check => {
+            let path = reader.string().ok_or(BROKEN)?;
+            let identity = (reader.long().ok_or(BROKEN)?, reader.long().ok_or(BROKEN)?);
+            sys::open(path, libc::O_PATH, 0).and_then(|file| {
+                let done = is_still(file, identity);
+                sys::close(file);
+                done
+            })
+        }
+        Kind::Enter => sys::enter(reader.string().ok_or(BROKEN)?),
         Kind::Restrict => {
             let (target, attributes) = (reader.string().ok_or(BROKEN)?, reader.long().ok_or(BROKEN)?);
             sys::restrict_mount(libc::AT_FDCWD, target, attributes, false)
@@ -345,6 +461,52 @@ fn run_one(reader: &mut Reader<'_>, trees: &mut [Fd; TREES], host_name: &[u8]) -
         Kind::Unshare => sys::unshare(reader.long().ok_or(BROKEN)? as i32),
     };
     if optional { Ok(()) } else { done }
+}
+
+/// Whether a descriptor is for a file.
+fn is_still(fd: Fd, identity: Identity) -> sys::Result<()> {
+    match identity == ANY || sys::identity(fd)? == identity {
+        true => Ok(()),
+        false => Err(Errno(libc::ESTALE)),
+    }
+}
+
+fn attach_beneath(tree: Fd, target: &CStr) -> sys::Result<()> {
+    let target = sys::reach(target, 0)?;
+    let done = sys::move_mount_to(tree, target);
+    sys::close(target);
+    done
+}
+
+/// What a user namespace has to know of ids to be one that owners can be mapped by: one that no file has. All others it
+/// maps to nobody.
+const NOBODYS: &[u8] = b"4294967293 0 1";
+
+/// How large an exit status is that tells of an error, and not of a descriptor.
+const AN_ERROR: i32 = 128;
+
+/// Makes such a namespace: a child does, which shares our descriptors, and leaves one of it.
+fn nobodys_namespace() -> sys::Result<Fd> {
+    let child = match sys::fork_unnoticed(libc::CLONE_NEWUSER | libc::CLONE_FILES)? {
+        Fork::Child => sys::exit(match become_nobody() {
+            Ok(namespace) if namespace < AN_ERROR => namespace,
+            Ok(_) => AN_ERROR + libc::EMFILE,
+            Err(Errno(errno)) => AN_ERROR + errno.min(AN_ERROR - 1),
+        }),
+        Fork::Parent(child) => child,
+    };
+    match sys::wait(child, libc::__WALL)?.map(|(_, status)| libc::WEXITSTATUS(status)) {
+        Some(errno @ AN_ERROR..) => Err(Errno(errno - AN_ERROR)),
+        Some(namespace @ 1..) => Ok(namespace),
+        _ => Err(Errno(libc::ECHILD)),
+    }
+}
+
+fn become_nobody() -> sys::Result<Fd> {
+    write_file(c"/proc/self/setgroups", b"deny")?;
+    write_file(c"/proc/self/uid_map", NOBODYS)?;
+    write_file(c"/proc/self/gid_map", NOBODYS)?;
+    sys::open(c"/proc/self/ns/user", libc::O_RDONLY, 0)
 }
 
 /// pivot_root(2), the way without a second directory: the old root lies under the new one until it is let go of.

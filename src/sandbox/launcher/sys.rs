@@ -128,6 +128,35 @@ pub(super) fn chdir(path: &CStr) -> Result<()> {
     unsafe { syscall!(SYS_chdir, path.as_ptr()) }.map(drop)
 }
 
+/// Opens a path, no part of which may be a link, as what it is and no more: openat2(2), Linux 5.6.
+pub(super) fn reach(path: &CStr, flags: c_int) -> Result<Fd> {
+    // SAFETY: all-zero bytes are a valid open_how.
+    let mut how: libc::open_how = unsafe { zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC | flags) as u64;
+    how.resolve = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    let size = size_of::<libc::open_how>();
+    // SAFETY: the path is NUL-terminated, and the kernel reads `size` bytes of the structure.
+    unsafe { syscall!(SYS_openat2, libc::AT_FDCWD, path.as_ptr(), &raw const how, size) }.map(|fd| fd as Fd)
+}
+
+/// Makes a directory the working directory, where no part of its path is a link.
+pub(super) fn enter(path: &CStr) -> Result<()> {
+    let directory = reach(path, libc::O_DIRECTORY)?;
+    // SAFETY: no memory is involved.
+    let done = unsafe { syscall!(SYS_fchdir, directory) };
+    close(directory);
+    done.map(drop)
+}
+
+/// Which file a descriptor is for: its device and its number there.
+pub(super) fn identity(fd: Fd) -> Result<(u64, u64)> {
+    // SAFETY: all-zero bytes are a valid stat.
+    let mut stat: libc::stat = unsafe { zeroed() };
+    // SAFETY: the kernel writes one stat.
+    unsafe { syscall!(SYS_fstat, fd, &raw mut stat) }?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 pub(super) fn umask(mask: u32) {
     // SAFETY: cannot fail, no memory is involved.
     _ = unsafe { syscall!(SYS_umask, mask) };
@@ -165,6 +194,27 @@ pub(super) fn move_mount(tree: Fd, target: &CStr) -> Result<()> {
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS;
     // SAFETY: both paths are NUL-terminated.
     unsafe { syscall!(SYS_move_mount, tree, c"".as_ptr(), libc::AT_FDCWD, target.as_ptr(), flags) }.map(drop)
+}
+
+/// The same at what a descriptor of [`reach`] is for.
+pub(super) fn move_mount_to(tree: Fd, target: Fd) -> Result<()> {
+    const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 0x4;
+    const MOVE_MOUNT_T_EMPTY_PATH: c_uint = 0x40;
+    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are NUL-terminated.
+    unsafe { syscall!(SYS_move_mount, tree, c"".as_ptr(), target, c"".as_ptr(), flags) }.map(drop)
+}
+
+/// Has the owners of a tree's files be what a user namespace maps them to: mount_setattr(2), Linux 5.12.
+pub(super) fn map_owners(tree: Fd, namespace: Fd) -> Result<()> {
+    // SAFETY: all-zero bytes are a valid mount_attr.
+    let mut attr: libc::mount_attr = unsafe { zeroed() };
+    attr.attr_set = libc::MOUNT_ATTR_IDMAP;
+    attr.userns_fd = namespace as u64;
+    let (path, size) = (c"", size_of::<libc::mount_attr>());
+    let flags = libc::AT_EMPTY_PATH as c_uint;
+    // SAFETY: the path is NUL-terminated, and the kernel reads `size` bytes of the structure.
+    unsafe { syscall!(SYS_mount_setattr, tree, path.as_ptr(), flags, &raw const attr, size) }.map(drop)
 }
 
 /// Adds attributes such as `MOUNT_ATTR_RDONLY` to mounts: mount_setattr(2), Linux 5.12.
@@ -225,6 +275,11 @@ pub(super) fn fork_silently() -> Result<Fork> {
         block_signals(before);
     }
     forked
+}
+
+/// Forks a child into new namespaces whose end is no signal to this process. It is waited for with `__WALL`.
+pub(super) fn fork_unnoticed(namespaces: c_int) -> Result<Fork> {
+    clone(namespaces, 0)
 }
 
 fn clone(namespaces: c_int, exit_signal: c_int) -> Result<Fork> {

@@ -7,16 +7,22 @@
 //!
 //! Where the root refuses writes, a slot does that once and its sandboxes add what is private: `/proc`, `/dev/shm` and
 //! the like. A root that takes writes is each sandbox's own.
+//!
+//! - `own`: the program's own mounts, and their order
+//! - `root`: what becomes the root: a directory, with memory above it, or parts of this machine
+
+mod own;
+mod root;
 
 use std::ffi::{CStr, CString};
-use std::path::Path;
 
-use super::THE_KERNELS;
 use crate::sandbox::error::PlanError;
 use crate::sandbox::host::Host;
 use crate::sandbox::launcher::{Steps, TooManyTrees, Tree, attribute, c_string};
 use crate::sandbox::rootfs::{Found, Rootfs};
-use crate::sandbox::spec::Spec;
+use crate::sandbox::spec::{Network, Root, Spec};
+use crate::sandbox::user::User;
+use own::{Own, What};
 
 /// The size of `/dev/shm`: Docker's.
 const SHM: &CStr = c"mode=1777,size=65536k";
@@ -46,18 +52,36 @@ const HIDDEN_IN_SYS: [&CStr; 2] = [c"/sys/devices/virtual/powercap", c"/sys/firm
 const READ_ONLY_IN_PROC: [&CStr; 5] =
     [c"/proc/bus", c"/proc/fs", c"/proc/irq", c"/proc/sys", c"/proc/sysrq-trigger"];
 
+/// Where sandboxes put together what lies in memory: see [`Mounts::begin_overlays`].
+const SCRATCH: &CStr = c"/dev/mqueue";
+
 const NO_SUID_DEV: u64 = libc::MS_NOSUID | libc::MS_NODEV;
 const NO_SUID_DEV_EXEC: u64 = NO_SUID_DEV | libc::MS_NOEXEC;
 
 /// What is to be mounted, for one kind of container.
 pub(super) struct Mounts<'a> {
-    pub(super) spec: &'a Spec,
-    pub(super) host: &'a Host,
-    pub(super) rootfs: Rootfs,
-    pub(super) own_network: bool,
+    spec: &'a Spec,
+    host: &'a Host,
+    rootfs: Rootfs,
+    own_network: bool,
+    /// Whether the program is anybody but root.
+    is_unprivileged: bool,
+    own: Vec<Own<'a>>,
 }
 
-impl Mounts<'_> {
+/// Where a slot keeps what its sandboxes will mount deeper than it can: the message queues will lie over it.
+const PARKING: &str = "/dev/mqueue";
+
+/// Something that is held, for the mount of this number among the program's own.
+type Held = Vec<(usize, Tree)>;
+
+impl<'a> Mounts<'a> {
+    pub(super) fn new(spec: &'a Spec, host: &'a Host, rootfs: Rootfs, user: &User) -> Self {
+        let own = own::in_order(spec, &rootfs);
+        let own_network = spec.network == Network::Own;
+        Self { spec, host, rootfs, own_network, is_unprivileged: user.uid != 0, own }
+    }
+
     /// What a slot does once, for all of its sandboxes.
     pub(super) fn slot(&self, steps: &mut Steps) -> Result<(), PlanError> {
         if self.spec.read_only {
@@ -76,9 +100,10 @@ impl Mounts<'_> {
     /// What each sandbox does for itself.
     pub(super) fn sandbox(&self, steps: &mut Steps) -> Result<(), PlanError> {
         steps.host_name();
-        if !self.spec.read_only {
-            self.root(steps)?;
-        }
+        let held = match self.spec.read_only {
+            true => self.unpark(steps)?,
+            false => self.root(steps)?,
+        };
         steps.mount(c"proc", c"/proc", c"proc", NO_SUID_DEV_EXEC, c"");
         for path in HIDDEN_IN_PROC {
             // Nothing is mounted at /dev/shm yet: it is an empty directory that nobody can write to.
@@ -99,105 +124,7 @@ impl Mounts<'_> {
             c"newinstance,ptmxmode=0666,mode=0620",
         );
         self.host_files(steps);
-        for entry in &self.spec.tmpfs {
-            self.tmpfs(steps, entry)?;
-        }
-        Ok(())
-    }
-
-    /// Makes the image's root file system the root, with all in it that sandboxes may share.
-    fn root(&self, steps: &mut Steps) -> Result<(), PlanError> {
-        let source = path(self.spec.root.as_os_str().as_encoded_bytes())?;
-        let mut volumes = Vec::new();
-        for volume in &self.spec.volumes {
-            let source = path(volume.source.as_os_str().as_encoded_bytes())?;
-            let tree = steps.copy_mount(&source, true).map_err(too_many)?;
-            volumes.push((tree, volume));
-        }
-        let mut devices = Vec::new();
-        for (name, major, minor) in DEVICES {
-            if self.host.is_root() {
-                devices.push((name, Device::Made(major, minor)));
-            } else {
-                let tree = steps.copy_mount(&path(format!("/dev/{name}"))?, false).map_err(too_many)?;
-                devices.push((name, Device::Copied(tree)));
-            }
-        }
-        let resolver =
-            match !self.own_network && self.host.has_resolver() && self.can_have_file("/etc/resolv.conf") {
-                true => Some(steps.copy_mount(c"/etc/resolv.conf", false).map_err(too_many)?),
-                false => None,
-            };
-        // In a user namespace, the kernel gives a fresh /proc only to who sees one already. It is mounted over by each
-        // sandbox's own.
-        let witness = match self.host.is_root() {
-            true => None,
-            false => Some(steps.copy_mount(c"/proc", true).map_err(too_many)?),
-        };
-
-        if self.spec.read_only && self.has_every_mount_point() {
-            steps.mount(&source, &source, c"", libc::MS_BIND, c"");
-            steps.pivot(&source);
-        } else {
-            self.overlay(steps, &source)?;
-        }
-        if let Some(witness) = witness {
-            steps.attach(witness, c"/proc", attribute::READ_ONLY);
-        }
-
-        self.devices(steps, &devices)?;
-        self.sysfs(steps);
-        let resolv = c"/etc/resolv.conf";
-        if let Some(resolver) = resolver {
-            self.mount_point(steps, resolv, false);
-            steps.attach(resolver, resolv, attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV);
-        }
-        for (tree, volume) in volumes {
-            let target = path(&*volume.target)?;
-            self.mount_point(steps, &target, volume.is_directory);
-            let read_only = if volume.read_only { attribute::READ_ONLY } else { 0 };
-            steps.attach(tree, &target, read_only | attribute::NO_SUID | attribute::NO_DEV);
-        }
-        for target in self.private_directories() {
-            self.mount_point(steps, &path(target)?, true);
-        }
-        // Set-user-id programs have no effect in here anyway, and devices are in /dev.
-        let read_only = if self.spec.read_only { attribute::READ_ONLY } else { 0 };
-        steps.restrict(c"/", read_only | attribute::NO_SUID | attribute::NO_DEV);
-        Ok(())
-    }
-
-    /// The image below, memory above: for a root that takes writes, or that lacks a mount point.
-    fn overlay(&self, steps: &mut Steps, lower: &CStr) -> Result<(), PlanError> {
-        let scratch = self.host.scratch();
-        let below = |name: &str| path([scratch.to_bytes(), b"/", name.as_bytes()].concat());
-        let (upper, work, root) = (below("upper")?, below("work")?, below("root")?);
-        steps.mount(c"overlay", scratch, c"tmpfs", NO_SUID_DEV, &self.memory_options("mode=755")?);
-        for directory in [&upper, &work, &root] {
-            steps.directory(directory, 0o755);
-        }
-        self.mount_overlay(steps, lower, &upper, &work, &root, 0)?;
-        steps.pivot(&root);
-        Ok(())
-    }
-
-    fn mount_overlay(
-        &self,
-        steps: &mut Steps,
-        lower: &CStr,
-        upper: &CStr,
-        work: &CStr,
-        target: &CStr,
-        flags: u64,
-    ) -> Result<(), PlanError> {
-        let mut options = [b"lowerdir=", &*escaped(lower), b",upperdir=", &*escaped(upper)].concat();
-        options.extend([b",workdir=", &*escaped(work)].concat());
-        if !self.host.is_root() {
-            // An ordinary user may not write the attributes that overlayfs takes otherwise.
-            options.extend(b",userxattr");
-        }
-        steps.mount(c"overlay", target, c"overlay", flags, &path(options)?);
-        Ok(())
+        self.private_mounts(steps, &held)
     }
 
     /// Options of a tmpfs, with a size where memory has a limit: that of the cgroup may not be there to be enforced.
@@ -208,7 +135,13 @@ impl Mounts<'_> {
         }
     }
 
-    fn devices(&self, steps: &mut Steps, devices: &[(&str, Device)]) -> Result<(), PlanError> {
+    /// `/dev`, with what is parked in it.
+    fn devices(
+        &self,
+        steps: &mut Steps,
+        devices: &[(&str, Device)],
+        parked: &[(usize, Tree)],
+    ) -> Result<(), PlanError> {
         self.mount_point(steps, c"/dev", true);
         let flags = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_STRICTATIME;
         steps.mount(c"dev", c"/dev", c"tmpfs", flags, c"mode=755,size=64k");
@@ -234,8 +167,37 @@ impl Mounts<'_> {
         for directory in [c"/dev/shm", c"/dev/mqueue", c"/dev/pts"] {
             steps.directory(directory, 0o755);
         }
+        for (number, tree) in parked {
+            let place = path(format!("{PARKING}/{number}"))?;
+            match self.own[*number].is_directory() {
+                true => steps.directory(&place, 0o755),
+                false => steps.file(&place, b""),
+            }
+            steps.attach(*tree, &place, attributes_of(&self.own[*number]));
+        }
         steps.restrict(c"/dev", attribute::READ_ONLY);
         Ok(())
+    }
+
+    /// Takes hold of what the slot has parked.
+    fn unpark(&self, steps: &mut Steps) -> Result<Held, PlanError> {
+        let mut held = Vec::new();
+        for (number, own) in self.own.iter().enumerate().filter(|(_, own)| self.is_held(own)) {
+            let place = path(format!("{PARKING}/{number}"))?;
+            held.push((number, steps.copy_mount(&place, true).map_err(too_many)?));
+            steps.unmount(&place);
+            debug_assert!(own.private, "the slot has it");
+        }
+        Ok(held)
+    }
+
+    /// Whether it is taken hold of before something hides it, for each sandbox to mount.
+    fn is_held(&self, own: &Own<'_>) -> bool {
+        match own.what {
+            What::Volume(_) => own.private,
+            What::Tmpfs(_) => false,
+            What::OfImage => !own.is_in_image() && self.rootfs.find(own.given) == Found::Directory,
+        }
     }
 
     fn sysfs(&self, steps: &mut Steps) {
@@ -258,7 +220,7 @@ impl Mounts<'_> {
             ("/etc/hosts", c"/dev/shm/hosts", hosts.as_bytes()),
             ("/etc/hostname", c"/dev/shm/hostname", b""),
         ] {
-            if !self.can_have_file(target) {
+            if !self.can_have_file(target) || self.own.iter().any(|own| own.target == target) {
                 continue;
             }
             let target = path(target).expect("it has no NUL");
@@ -273,72 +235,117 @@ impl Mounts<'_> {
         }
     }
 
-    fn tmpfs(&self, steps: &mut Steps, entry: &str) -> Result<(), PlanError> {
-        let (target, options) = entry.split_once(':').unwrap_or((entry, ""));
+    /// What of the program's own each sandbox has for itself, in order.
+    fn private_mounts(&self, steps: &mut Steps, held: &[(usize, Tree)]) -> Result<(), PlanError> {
+        let private = || self.own.iter().enumerate().filter(|(_, own)| own.private && !own.is_in_image());
+        let has_overlay = private().any(|(_, own)| matches!(own.what, What::OfImage));
+        if has_overlay {
+            self.begin_overlays(steps)?;
+        }
+        for (number, own) in private() {
+            let tree = held.iter().find(|(held, _)| *held == number).map(|(_, tree)| *tree);
+            let target = path(&*own.target)?;
+            if let Some(above) = &own.above {
+                self.nested_mount_point(steps, above, own)?;
+            }
+            match own.what {
+                What::Volume(_) => {
+                    let tree = tree.expect("it was taken hold of");
+                    // Parked, it has its own already.
+                    let attributes = if self.spec.read_only { 0 } else { attributes_of(own) };
+                    steps.attach_beneath(tree, &target, attributes);
+                }
+                What::Tmpfs(entry) if own.above.is_none() => self.tmpfs(steps, &path(own.given)?, entry)?,
+                What::Tmpfs(entry) => {
+                    steps.enter(&target);
+                    self.tmpfs(steps, c".", entry)?;
+                }
+                What::OfImage => {
+                    let lower = path(format!("{PARKING}/l{number}"))?;
+                    steps.directory(&lower, 0o755);
+                    if let Some(tree) = tree {
+                        steps.attach(tree, &lower, attributes_of(own));
+                    }
+                    steps.enter(&target);
+                    self.private_overlay(steps, number, &lower, c".")?;
+                }
+            }
+        }
+        if private().any(|(_, own)| own.above.is_some()) {
+            steps.enter(c"/");
+        }
+        if has_overlay {
+            steps.unmount(SCRATCH);
+        }
+        Ok(())
+    }
+
+    /// Makes what is missing between a mount and the place of one within it.
+    ///
+    /// SECURITY: programs may have written there. No link is followed on the way.
+    fn nested_mount_point(&self, steps: &mut Steps, above: &str, own: &Own<'_>) -> Result<(), PlanError> {
+        let mut at = above.to_owned();
+        let mut parts = own.target[above.len()..].split('/').filter(|part| !part.is_empty()).peekable();
+        while let Some(part) = parts.next() {
+            steps.enter(&path(&*at)?);
+            match parts.peek().is_some() || own.is_directory() {
+                true => steps.directory(&path(part)?, 0o755),
+                false => steps.file(&path(part)?, b""),
+            }
+            at = format!("{at}/{part}");
+        }
+        Ok(())
+    }
+
+    fn tmpfs(&self, steps: &mut Steps, target: &CStr, entry: &str) -> Result<(), PlanError> {
+        let (_, options) = entry.split_once(':').unwrap_or((entry, ""));
         let (flags, mut rest) = tmpfs_options(options);
         if !rest.split(',').any(|option| option.starts_with("mode=")) {
             rest = if rest.is_empty() { "mode=1777".to_owned() } else { format!("{rest},mode=1777") };
         }
-        steps.mount(c"tmpfs", &path(target)?, c"tmpfs", flags, &self.memory_options(&rest)?);
+        steps.mount(c"tmpfs", target, c"tmpfs", flags, &self.memory_options(&rest)?);
         Ok(())
     }
 
     /// The directories that the image declares as volumes: each sandbox has them as they are in the image, and may
-    /// write to them.
+    /// write to them. Those that lie in another mount come later.
     fn image_volumes(&self, steps: &mut Steps) -> Result<(), PlanError> {
-        if !self.spec.read_only {
+        let mut volumes = self.own.iter().enumerate().filter(|(_, own)| own.is_in_image()).peekable();
+        if !self.spec.read_only || volumes.peek().is_none() {
             return Ok(());
         }
-        // Where the message queues will be: nothing of it is in sight when the program starts.
-        let scratch = c"/dev/mqueue";
-        let mut volumes = self.own_image_volumes().enumerate().peekable();
-        if volumes.peek().is_none() {
-            return Ok(());
+        self.begin_overlays(steps)?;
+        for (number, own) in volumes {
+            let volume = path(own.given)?;
+            self.private_overlay(steps, number, &volume, &volume)?;
         }
-        steps.mount(c"volumes", scratch, c"tmpfs", NO_SUID_DEV, &self.memory_options("mode=755")?);
-        for (index, volume) in volumes {
-            let (upper, work) = (format!("/dev/mqueue/u{index}"), format!("/dev/mqueue/w{index}"));
-            steps.directory(&path(&*upper)?, 0o755);
-            steps.directory(&path(&*work)?, 0o755);
-            self.mount_overlay(
-                steps,
-                &path(volume)?,
-                &path(upper)?,
-                &path(work)?,
-                &path(volume)?,
-                NO_SUID_DEV,
-            )?;
-        }
-        steps.unmount(scratch);
+        steps.unmount(SCRATCH);
         Ok(())
     }
 
-    /// The image's volumes, but for those at or below whose place the program has something else: who can write there
-    /// could lead the path anywhere.
-    fn own_image_volumes(&self) -> impl Iterator<Item = &str> {
-        let tmpfs = self.spec.tmpfs.iter().map(|entry| entry.split(':').next().unwrap_or(entry));
-        let taken: Vec<_> = tmpfs.chain(self.spec.volumes.iter().map(|volume| &*volume.target)).collect();
-        let is_taken = move |volume: &str| taken.iter().any(|target| Path::new(volume).starts_with(target));
-        // SECURITY: an overlay reads what is below it with the engine's own rights. Of the kernel's file systems it would
-        // show what is hidden there.
-        let is_kernels = |volume: &str| {
-            let real = self.rootfs.real_path(volume);
-            let real = real.as_deref().unwrap_or(Path::new(volume));
-            real == Path::new("/")
-                || !real.is_absolute()
-                || THE_KERNELS.iter().any(|place| real.starts_with(place))
-        };
-        self.spec
-            .image_volumes
-            .iter()
-            .map(String::as_str)
-            .filter(move |volume| !is_taken(volume) && !is_kernels(volume))
+    /// Where the message queues will be, or are, until it is unmounted: nothing of it is in sight when the program starts.
+    fn begin_overlays(&self, steps: &mut Steps) -> Result<(), PlanError> {
+        steps.mount(c"volumes", SCRATCH, c"tmpfs", NO_SUID_DEV, &self.memory_options("mode=755")?);
+        Ok(())
+    }
+
+    fn private_overlay(
+        &self,
+        steps: &mut Steps,
+        number: usize,
+        lower: &CStr,
+        target: &CStr,
+    ) -> Result<(), PlanError> {
+        let (upper, work) = (path(format!("{PARKING}/u{number}"))?, path(format!("{PARKING}/w{number}"))?);
+        steps.directory(&upper, 0o755);
+        steps.directory(&work, 0o755);
+        self.mount_overlay(steps, lower, &upper, &work, target, NO_SUID_DEV)
     }
 
     /// Where sandboxes will mount something of their own.
     fn private_directories(&self) -> impl Iterator<Item = &str> {
-        let tmpfs = self.spec.tmpfs.iter().map(|entry| entry.split(':').next().unwrap_or(entry));
-        ["/proc"].into_iter().chain(tmpfs).chain(self.own_image_volumes())
+        let own = self.own.iter().filter(|own| own.above.is_none() && !matches!(own.what, What::Volume(_)));
+        ["/proc"].into_iter().chain(own.map(|own| own.given))
     }
 
     /// Whether a file can be mounted at a path: there is one, or one can be made. A link that leads nowhere is neither.
@@ -353,14 +360,21 @@ impl Mounts<'_> {
 
     fn has_every_mount_point(&self) -> bool {
         let directories = ["/dev", "/sys"].into_iter().chain(self.private_directories());
+        let mut volumes =
+            self.own.iter().filter(|own| own.above.is_none() && matches!(own.what, What::Volume(_)));
         directories.into_iter().all(|path| self.rootfs.find(path) == Found::Directory)
-            && self.spec.volumes.iter().all(|volume| self.rootfs.find(&volume.target) != Found::Nothing)
+            && volumes.all(|volume| self.rootfs.has(volume.given))
+    }
+
+    /// Whether the root file system is as it lies on the disk, with no place to make a mount point in.
+    fn is_bare(&self) -> bool {
+        self.spec.read_only && !matches!(self.spec.root, Root::Machine { .. }) && self.has_every_mount_point()
     }
 
     /// Makes a mount point, where the root is one that can be written to.
     fn mount_point(&self, steps: &mut Steps, target: &CStr, is_directory: bool) {
         let text = target.to_string_lossy();
-        if self.spec.read_only && self.has_every_mount_point() || self.rootfs.find(&text) != Found::Nothing {
+        if self.is_bare() || self.rootfs.has(&text) {
             return;
         }
         for (at, _) in text.match_indices('/').skip(1) {
@@ -376,6 +390,17 @@ impl Mounts<'_> {
 enum Device {
     Made(u32, u32),
     Copied(Tree),
+}
+
+/// What a volume is restricted by.
+fn attributes_of(own: &Own<'_>) -> u64 {
+    let read_only = match own.what {
+        What::Volume(volume) => volume.read_only,
+        What::Tmpfs(_) => false,
+        // What is below an overlay.
+        What::OfImage => true,
+    };
+    attribute::NO_SUID | attribute::NO_DEV | if read_only { attribute::READ_ONLY } else { 0 }
 }
 
 /// A path as an option of overlayfs, in which colons and commas separate.

@@ -1,0 +1,206 @@
+//! What containers are made from: an image of the store, a directory, or this machine itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::engine::sources::{self, Identity, Seen};
+use crate::engine::{EngineError, EngineErrorKind, ImageConfig, Program};
+use crate::images::Image;
+use crate::sandbox::{Machine, Root, Rootfs};
+
+/// How long it is believed what of this machine is hidden.
+const BELIEVED_FOR: Duration = Duration::from_secs(3);
+
+/// How long after its last use that is looked at ahead of the next one.
+const USED_FOR: Duration = Duration::from_secs(60);
+
+/// What has to be there for a directory to be taken for a root file system: any of these.
+const OF_A_ROOT: [&str; 3] = ["/bin", "/usr", "/etc"];
+
+/// A directory says nothing of a program.
+static NOTHING: ImageConfig = ImageConfig {
+    entrypoint: Vec::new(),
+    command: Vec::new(),
+    working_dir: String::new(),
+    env: Vec::new(),
+    user: String::new(),
+};
+
+/// What one program's containers are made from.
+#[derive(Clone, Debug)]
+pub(super) enum Base {
+    Image(Image),
+    /// The program says which. Whether it is still the same one is asked with its other sources.
+    Directory,
+    /// This machine, with what is hidden of it.
+    Machine(Arc<Vec<PathBuf>>),
+}
+
+/// By what it is, not by its name.
+impl PartialEq for Base {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Image(own), Self::Image(other)) => own.id() == other.id(),
+            (Self::Directory, Self::Directory) => true,
+            (Self::Machine(own), Self::Machine(other)) => own == other,
+            _ => false,
+        }
+    }
+}
+
+impl Base {
+    /// What it says of the program in it.
+    pub(super) fn config(&self) -> &ImageConfig {
+        match self {
+            Self::Image(image) => image.config(),
+            Self::Directory | Self::Machine(_) => &NOTHING,
+        }
+    }
+
+    /// The directories that it declares as volumes.
+    pub(super) fn volumes(&self) -> &[String] {
+        match self {
+            Self::Image(image) => image.volumes(),
+            Self::Directory | Self::Machine(_) => &[],
+        }
+    }
+
+    /// Which one it is, among those that a program has had: see [`Seen`] for directories.
+    pub(super) fn id(&self) -> String {
+        match self {
+            Self::Image(image) => image.id().to_owned(),
+            Self::Directory => String::new(),
+            Self::Machine(hidden) => hidden.iter().map(|path| format!("{}\n", path.display())).collect(),
+        }
+    }
+
+    /// What becomes the root. Blocks.
+    ///
+    /// # Errors
+    /// Where the directory is not there, or is no root file system.
+    pub(super) fn root(&self, program: &Program, machine: &Machine) -> Result<Root, EngineError> {
+        match self {
+            Self::Image(image) => Ok(Root::Image(image.rootfs().to_owned())),
+            Self::Machine(hidden) => {
+                let mut hidden: Vec<_> =
+                    machine.hidden_of(&program.hidden).into_iter().chain(hidden.iter().cloned()).collect();
+                hidden.sort();
+                hidden.dedup();
+                let all = hidden.clone();
+                hidden.retain(|path| !path.ancestors().skip(1).any(|above| all.iter().any(|at| at == above)));
+                Ok(Root::Machine { hidden })
+            }
+            Self::Directory => {
+                let path = program.rootfs.as_deref().unwrap_or(Path::new("/"));
+                let (path, identity) = root_directory(path, program)?;
+                Ok(Root::Directory { path, identity })
+            }
+        }
+    }
+
+    /// Where its files are for us to look at.
+    pub(super) fn files(&self, program: &Program) -> PathBuf {
+        match self {
+            Self::Image(image) => image.rootfs().to_owned(),
+            Self::Directory | Self::Machine(_) => program.rootfs.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// A directory that is a root file system as far as can be told from outside: its real path, and which it is.
+fn root_directory(path: &Path, program: &Program) -> Result<(PathBuf, Identity), EngineError> {
+    let what = format!("the root directory {}", path.display());
+    let refused = |why: &str| EngineError::new(EngineErrorKind::Refused, format!("{what} {why}"));
+    let found = fs::canonicalize(path).and_then(|real| Ok((fs::metadata(&real)?, real)));
+    let (metadata, real) = found.map_err(|error| sources::missing(&what, path, error))?;
+    if !metadata.is_dir() {
+        return Err(refused("is a file: `rootfs` is a directory that holds a root file system"));
+    }
+    let rootfs = Rootfs::open(&real).map_err(|error| refused("cannot be opened").because(error))?;
+    let is_program = |name: &String| Path::new(name).is_absolute() && rootfs.has(name);
+    let is_root = OF_A_ROOT.iter().any(|folder| rootfs.has(folder))
+        || program.command_line(&NOTHING).first().is_some_and(is_program);
+    if !is_root {
+        let is_empty = fs::read_dir(&real).is_ok_and(|mut entries| entries.next().is_none());
+        return Err(refused(match is_empty {
+            true => "is empty: unpack a root file system there, or name another in `rootfs`",
+            false => {
+                "is no root file system: it has no /bin, /usr or /etc, and not the program either; name the directory \
+                 that holds them in `rootfs`"
+            }
+        }));
+    }
+    Ok((real, sources::identity(&metadata)))
+}
+
+/// This machine as a root, looked at for many requests at once.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    machine: Arc<Machine>,
+    known: tokio::sync::Mutex<Option<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    looked: Instant,
+    used: Instant,
+    hidden: Arc<Vec<PathBuf>>,
+}
+
+impl Watched {
+    /// For what blocks.
+    pub(super) fn machine(&self) -> Arc<Machine> {
+        self.machine.clone()
+    }
+
+    /// Whether a program's root directory, which is what was seen, is this machine's root, by whatever path.
+    pub(super) fn is_root(program: &Program, seen: &Seen) -> bool {
+        let is_slash = program.rootfs.as_deref() == Some(Path::new("/"));
+        // SECURITY: not by its name alone. A link, or a mount of it elsewhere, would show all of it.
+        is_slash
+            || program.rootfs.is_some()
+                && fs::metadata("/").is_ok_and(|root| seen.first() == Some(sources::identity(&root)))
+    }
+
+    /// What is hidden of it, as of the last few seconds. `own` is dcgi's.
+    pub(super) async fn hidden(&self, own: &Arc<Vec<PathBuf>>) -> Arc<Vec<PathBuf>> {
+        let mut known = self.known.lock().await;
+        if let Some(known) = known.as_mut().filter(|known| known.looked.elapsed() < BELIEVED_FOR) {
+            known.used = Instant::now();
+            return known.hidden.clone();
+        }
+        let hidden = self.look(own).await;
+        *known = Some(Known { looked: Instant::now(), used: Instant::now(), hidden: hidden.clone() });
+        hidden
+    }
+
+    /// Looks ahead of the next request, where there was one of late.
+    pub(super) async fn refresh(&self, own: &Arc<Vec<PathBuf>>) {
+        let mut known = self.known.lock().await;
+        if let Some(known) = known.as_mut().filter(|known| known.used.elapsed() < USED_FOR) {
+            known.hidden = self.look(own).await;
+            known.looked = Instant::now();
+        }
+    }
+
+    async fn look(&self, own: &Arc<Vec<PathBuf>>) -> Arc<Vec<PathBuf>> {
+        let (machine, own) = (self.machine.clone(), own.clone());
+        let looking = tokio::task::spawn_blocking(move || {
+            let mut hidden = machine.hidden();
+            hidden.extend(machine.hidden_of(&*own));
+            hidden.sort();
+            hidden.dedup();
+            hidden
+        });
+        Arc::new(looking.await.unwrap_or_default())
+    }
+}
+
+/// What of dcgi's own lies where its environment says: `DCGI_STORE` and the like.
+pub(super) fn own_paths(store: &Path) -> Vec<PathBuf> {
+    let named = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DCGI_"));
+    let paths = named.map(|(_, value)| PathBuf::from(value)).filter(|path| path.is_absolute());
+    [store.to_owned()].into_iter().chain(paths).collect()
+}

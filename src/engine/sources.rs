@@ -1,0 +1,157 @@
+//! Files and directories of this machine that programs see: are they still what they were?
+//!
+//! A volume's source may be a link that is switched, or a directory that is renamed over; so may a program's root
+//! directory. Whoever keeps containers for the next request asks here first, for each request. Programs without such
+//! sources ask nothing.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{EngineError, EngineErrorKind, Program, Volume};
+
+/// Which file something is: its device, and its number there. As long as a container sees it, the kernel gives the number
+/// to no other.
+pub(super) type Identity = (u64, u64);
+
+/// What a program's sources are: its root directory first, then its volumes in their order. Empty where it has none of
+/// either; `None` is one that is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen(Vec<Option<Identity>>);
+
+impl Seen {
+    pub(super) fn new(identities: impl IntoIterator<Item = Option<Identity>>) -> Self {
+        Self(identities.into_iter().collect())
+    }
+
+    /// Whether there is nothing that could be another by now.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first: the root directory, where the program has one.
+    pub(super) fn first(&self) -> Option<Identity> {
+        self.0.first().copied().flatten()
+    }
+}
+
+/// Looks at sources.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    /// A lock a route. A file system that does not answer holds up one thread a route, and no other route.
+    looking: Mutex<HashMap<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Sources {
+    /// What a program's sources are now: looked up after this was called, links followed.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn look(&self, program: &Program, route: &Arc<str>) -> Seen {
+        let paths: Vec<PathBuf> = paths(program).map(Path::to_owned).collect();
+        if paths.is_empty() {
+            return Seen::default();
+        }
+        let turn = {
+            let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+            match looking.get(route) {
+                Some(turn) => turn.clone(),
+                None => looking.entry(route.clone()).or_default().clone(),
+            }
+        };
+        let turn = turn.lock_owned().await;
+        // Held until it is done, though nobody may wait for it any more.
+        let looked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            Seen(paths.iter().map(|path| fs::metadata(path).ok().map(|found| identity(&found))).collect())
+        });
+        looked.await.unwrap_or_default()
+    }
+
+    /// The same at once. Blocks.
+    pub(super) fn look_now(program: &Program) -> Seen {
+        Seen(paths(program).map(|path| fs::metadata(path).ok().map(|found| identity(&found))).collect())
+    }
+}
+
+/// Which file it is.
+pub(super) fn identity(found: &fs::Metadata) -> Identity {
+    (found.dev(), found.ino())
+}
+
+fn paths(program: &Program) -> impl Iterator<Item = &Path> {
+    let volumes = program.volumes.iter().filter_map(|volume| match volume {
+        Volume::Bind { source, .. } => Some(&**source),
+        Volume::Named { .. } => None,
+    });
+    program.rootfs.as_deref().into_iter().chain(volumes)
+}
+
+/// What to say of a source that cannot be found. `what` names it: "the volume /x".
+pub(super) fn missing(what: &str, path: &Path, error: io::Error) -> EngineError {
+    let says = match (error.kind(), fs::read_link(path)) {
+        (io::ErrorKind::NotFound, Ok(target)) => {
+            format!("{what} is not there: it is a link to {}, which leads nowhere", target.display())
+        }
+        (io::ErrorKind::NotFound, _) => format!("{what} is not there"),
+        _ => format!("{what} cannot be looked at"),
+    };
+    EngineError::new(EngineErrorKind::Refused, says).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn program(source: &Path) -> Program {
+        let bind = Volume::Bind { source: source.to_owned(), target: "/data".into(), read_only: true };
+        let named = Volume::Named { name: "n".into(), target: "/n".into(), read_only: true };
+        Program { volumes: vec![named, bind], ..Program::new("x") }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_switched_is_another_source() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["r1", "r2"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let link = folder.path().join("cur");
+        let program = program(&link);
+        let (sources, route) = (Sources::default(), "/".into());
+        let mut seen = vec![sources.look(&program, &route).await];
+        for target in ["r1", "r2", "r1"] {
+            _ = fs::remove_file(&link);
+            symlink(target, &link).unwrap();
+            seen.push(sources.look(&program, &route).await);
+        }
+        assert_eq!(seen[0], Seen(vec![None]));
+        assert_eq!(seen[1], seen[3]);
+        assert_ne!(seen[1], seen[2]);
+        assert_eq!(seen[3], Sources::look_now(&program));
+    }
+
+    #[tokio::test]
+    async fn who_has_no_sources_of_this_machine_has_nothing_to_look_at() {
+        let mut program = program(Path::new("/"));
+        program.volumes.pop();
+        let sources = Sources::default();
+        assert!(sources.look(&program, &"/".into()).await.is_empty());
+        assert!(sources.looking.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_a_link_with_where_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("cur");
+        symlink("r1", &link).unwrap();
+        let said = |path: &Path| missing("the volume x", path, fs::metadata(path).unwrap_err()).to_string();
+        assert_eq!(said(&link), "the volume x is not there: it is a link to r1, which leads nowhere");
+        assert_eq!(said(&folder.path().join("none")), "the volume x is not there");
+        assert_eq!(said(Path::new("/etc/passwd/x")), "the volume x cannot be looked at");
+    }
+}
