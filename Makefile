@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo examples test images lint bench fuzz clean
+.PHONY: help demo examples test images lint dist bench fuzz clean
 
 help:
 	@echo 'make demo      build dcgi, serve its built-in site, print the URL (Ctrl-C ends it)'
 	@echo 'make examples  build dcgi and the example images, serve them, print the URL (Ctrl-C ends it)'
 	@echo 'make test      install what is missing, run every suite'
 	@echo 'make lint      formatting, clippy, documentation, dependencies'
+	@echo 'make dist      build what is shipped: slowly, for the fastest and smallest executable'
 	@echo 'make bench     measure: parsers, fresh containers against the bare API, memory, other servers'
 	@echo 'make fuzz      each fuzz target for 60 seconds'
 
@@ -35,10 +36,14 @@ lint:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps
 	scripts/deny
 
+# Stripped, and in a folder of its own: quick builds do not take its place.
+dist:
+	$(CARGO) build --profile dist
+
+# What is measured is what is shipped.
 bench:
 	@scripts/prerequisites
-	$(CARGO) bench --bench parsers
-	$(CARGO) build --release --examples
+	$(CARGO) bench --profile dist --bench parsers
 	scripts/with-docker bench/run
 
 fuzz:

@@ -1,7 +1,8 @@
 //! The rooms of the house: each top-level module uses only such as stand below it, so that no two need each other.
 //!
 //! What a file uses is read from its text: every path that begins with `crate::`, in `use` lines and elsewhere, tests
-//! included; comments do not count. `cargo test --test rooms -- --nocapture` prints what is found, as a drawing. A path that climbs out of its room by `super::` would pass unseen, so there may be none.
+//! included; comments do not count. What is found is the drawing in `ARCHITECTURE.md`; `cargo test --test rooms --
+//! --nocapture` prints it. A path that climbs out of its room by `super::` would pass unseen, so there may be none.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -27,6 +28,10 @@ const ROOMS: [&[&str]; 12] = [
     &["reason"],
 ];
 
+/// What stands around the drawing.
+const BEGIN: &str = "<!-- rooms: begin -->";
+const END: &str = "<!-- rooms: end -->";
+
 /// One room's use of another.
 #[derive(Debug, PartialEq, Eq)]
 struct Use {
@@ -39,8 +44,20 @@ struct Use {
 #[test]
 fn each_room_uses_only_those_below_it() {
     let wrong: Vec<_> = uses().iter().filter_map(Use::complaint).collect();
-    println!("{}", mermaid());
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn architecture_md_draws_the_rooms_as_they_are() {
+    let drawing = mermaid();
+    println!("{drawing}");
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let there = text.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).map(|(between, _)| between);
+    let there = there.unwrap_or_else(|| panic!("ARCHITECTURE.md has no {BEGIN} with an {END} behind it"));
+    assert!(
+        there.trim() == drawing.trim(),
+        "ARCHITECTURE.md does not draw what the code does; put this between {BEGIN} and {END}:\n\n{drawing}"
+    );
 }
 
 #[test]
@@ -115,18 +132,18 @@ impl Use {
     }
 }
 
-/// The graph, for a drawing: a line a pair of rooms.
+/// The drawing, as Markdown has it: a line a pair of rooms.
 fn mermaid() -> String {
     let pairs: BTreeSet<_> = uses()
         .iter()
         .filter_map(|used| Some((floor(&used.from)?, floor(&used.to)?)))
         .filter(|(from, to)| from != to)
         .collect();
-    let mut drawing = String::from("graph TD\n");
+    let mut drawing = String::from("```mermaid\ngraph TD\n");
     for (from, to) in pairs {
         writeln!(drawing, "    {} --> {}", ROOMS[from][0], ROOMS[to][0]).unwrap();
     }
-    drawing
+    drawing + "```\n"
 }
 
 /// How far down a room is.

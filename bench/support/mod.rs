@@ -12,12 +12,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The dcgi that is measured: `DCGI_BIN`, or the release build that belongs to this measurement.
+/// The dcgi that is measured: `DCGI_BIN`, or the one that was built with this measurement, as `make dist` builds it.
 pub fn executable() -> PathBuf {
     std::env::var_os("DCGI_BIN").map_or_else(|| env!("CARGO_BIN_EXE_dcgi").into(), PathBuf::from)
 }
 
-/// A release build of dcgi that serves a configuration.
+/// The dcgi that is measured, serving a configuration.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
