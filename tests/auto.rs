@@ -511,7 +511,7 @@ fn an_image_that_is_nowhere_is_told_with_the_places_and_the_cure() {
             "`docker build -t {image} .`, `dcgi image pull {image}` or `dcgi image import` gets it there"
         ),
     ] {
-        assert!(server.log().contains(&part), "{part}: {}", server.log());
+        server.wait_for_log(&part);
     }
 }
 

@@ -89,16 +89,34 @@ fn volumes_of_an_image_show_nothing_that_is_hidden_in_sys() {
 }
 
 #[test]
-fn a_volume_of_an_image_below_a_volume_of_the_route_is_left_out() {
+fn a_volume_of_an_image_below_a_volume_of_the_route_is_not_led_elsewhere() {
     // Who can write there could make it a link to anywhere, between one request and the next.
-    let store = Store::new();
-    let host = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink("/sys", host.path().join("x")).unwrap();
-    let volumes = format!("volumes = [\"{}:/data\"]\n", host.path().display());
-    let server = serve(&store, &layer(&[], &["data", "data/x"]), &json!({ "/data/x": {} }), &volumes);
-    let said = server.get("/?text&file=/proc/self/mountinfo").text();
-    assert!(said.contains(" /data "), "{said}");
-    assert!(!said.contains(" - overlay "), "{said}");
+    for more in ["", "read_only = false\n"] {
+        let store = Store::new();
+        let host = tempfile::tempdir().unwrap();
+        let volumes = format!("volumes = [\"{}:/data\"]\n{more}", host.path().display());
+        let server = serve(&store, &layer(&[], &["data", "data/x"]), &json!({ "/data/x": {} }), &volumes);
+        let overlays = |said: &str| {
+            let mounts = said.lines().filter(|line| line.contains(" - overlay ")).map(str::to_owned);
+            mounts.filter(|line| !line.contains(" / / ")).collect::<Vec<_>>()
+        };
+        let said = server.get("/?text&file=/proc/self/mountinfo").text();
+        let found = overlays(&said);
+        assert!(said.contains(" /data ") && found.len() == 1 && found[0].contains(" /data/x "), "{said}");
+        std::fs::remove_dir(host.path().join("x")).unwrap();
+        std::os::unix::fs::symlink("/sys", host.path().join("x")).unwrap();
+        // A container that waited has been made before.
+        let status = || server.get("/?text&file=/proc/self/mountinfo");
+        common::wait_until("it is refused", common::PATIENCE, || {
+            let response = status();
+            assert!(
+                response.status == 502
+                    || overlays(&response.text()).iter().all(|line| line.contains(" /data/x "))
+            );
+            response.status == 502
+        });
+        server.wait_for_log("no part of which may be a link");
+    }
 }
 
 #[test]

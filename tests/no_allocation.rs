@@ -126,6 +126,19 @@ async fn every_way_of_a_container(engine: &Arc<EmbeddedEngine>) {
     serves(engine, Program { cap_add: vec!["NET_BIND_SERVICE".to_owned()], ..program(0) }).await;
     let volume = Volume::Named { name: "kept".to_owned(), target: "/data".to_owned(), read_only: false };
     serves(engine, Program { volumes: vec![volume], ..program(0) }).await;
+    // Of this machine: within memory, in a root of parts of it, for an owner whom nobody is.
+    let executable = common::embedded::compiled("probe.rs");
+    let folder = executable.parent().unwrap().to_owned();
+    let bind =
+        |target: &str| Volume::Bind { source: folder.clone(), target: target.to_owned(), read_only: true };
+    for read_only in [true, false] {
+        let volumes = vec![bind("/tmp/within/memory")];
+        serves(engine, Program { volumes, read_only, ..program(0) }).await;
+        let name = executable.file_name().unwrap().to_str().unwrap();
+        let machine = Program::of_rootfs("/", [format!("/probe/{name}")]);
+        let root = Some("root".to_owned());
+        serves(engine, Program { volumes: vec![bind("/probe")], read_only, user: root, ..machine }).await;
+    }
     // More than one message to a sandbox.
     let long = BTreeMap::from([("LONG".to_owned(), "x".repeat(100_000))]);
     serves(engine, Program { env: long, ..program(0) }).await;

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::embedded::Store;
+use common::processes::{descendants, variables_of};
 use common::{PATIENCE, Server, wait_until};
 use tempfile::TempDir;
 
@@ -44,7 +45,8 @@ impl Site {
 
     #[track_caller]
     fn wait_until_gone(&self) {
-        wait_until("nothing runs any more", PATIENCE, || self.server.containers() == 0);
+        let runs = |pid: &u32| variables_of(*pid).contains("REQUEST_ID=");
+        wait_until("nothing runs any more", PATIENCE, || !descendants(self.server.pid()).iter().any(runs));
     }
 }
 

@@ -243,8 +243,9 @@ fn a_script_whose_interpreter_leads_nowhere_is_a_502_that_names_it() {
     let server = store.serve(&config);
     let response = server.get("/");
     assert_eq!(response.status, 502);
-    let line = server.wait_for_log_of(response.id(), "/app/x.sh");
-    assert!(line.contains("No such file or directory"), "{line}");
+    let line =
+        server.wait_for_log_of(response.id(), "has no /bin/sh, which `/app/x.sh` names in its first line");
+    assert!(line.contains(root.path().to_str().unwrap()), "{line}");
 }
 
 // === this machine ===
@@ -454,6 +455,21 @@ fn this_machine_under_another_name_is_no_other() {
         ));
         assert_eq!(server.get("/").text(), "33\n", "{}{}", path.display(), server.log());
     }
+}
+
+#[test]
+fn a_named_volume_begins_with_nothing_of_this_machine() {
+    let canary = Canary::new(&format!("/root/dcgi-canary-of-volumes-{}", std::process::id()), 0o644, 0);
+    let cgi =
+        scripts(&[("x.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; ls -A /root; echo end\n")]);
+    let store = Store::new();
+    let server = store.serve(&format!(
+        "[[route]]\npath = \"/\"\nrootfs = \"/\"\nvolumes = [\"{}:/cgi:ro\", \"kept:/root\"]\n\
+         entrypoint = [\"/cgi/x.sh\"]\n",
+        cgi.path().display()
+    ));
+    assert_eq!(server.get("/").text(), "end\n", "{}", server.log());
+    assert!(canary.0.exists());
 }
 
 #[test]

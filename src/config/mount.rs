@@ -70,7 +70,7 @@ pub(super) fn mounted_twice(program: &Program) -> Option<&str> {
 }
 
 fn is_mount_point(path: &str) -> bool {
-    path.starts_with('/') && !path.trim_matches('/').is_empty()
+    path.starts_with('/') && normal(Path::new(path)) != Path::new("/")
 }
 
 /// An absolute path without `.` and `..`, symbolic links not followed.
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_target_is_absolute_and_not_the_root() {
-        for text in ["/a:b", "/a:", "/a:/"] {
+        for text in ["/a:b", "/a:", "/a:/", "/a:/b/.."] {
             assert_eq!(
                 read(text),
                 Err("expected a volume such as \"./data:/data:ro\"; its second part is an absolute path in the \

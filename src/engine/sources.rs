@@ -10,8 +10,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{EngineError, EngineErrorKind, Program, Volume};
+use crate::reason::Reason;
 
 /// Which file something is: its device, and its number there. As long as a container sees it, the kernel gives the number
 /// to no other.
@@ -75,6 +77,11 @@ impl Sources {
     pub(super) fn look_now(program: &Program) -> Seen {
         Seen(paths(program).map(|path| fs::metadata(path).ok().map(|found| identity(&found))).collect())
     }
+
+    /// Whether a program has any.
+    pub(super) fn concern(program: &Program) -> bool {
+        paths(program).next().is_some()
+    }
 }
 
 /// Which file it is.
@@ -88,6 +95,31 @@ fn paths(program: &Program) -> impl Iterator<Item = &Path> {
         Volume::Named { .. } => None,
     });
     program.rootfs.as_deref().into_iter().chain(volumes)
+}
+
+/// Why a container that stays is not made: others can be had that see what is there now.
+const CHANGED: &str = "a directory that it was to see has changed";
+
+/// How often a request asks for such others, and how long it waits in between.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The error of a container that would see something else than it is to see.
+pub(super) fn changed() -> EngineError {
+    EngineError::new(EngineErrorKind::Refused, CHANGED)
+}
+
+/// Whether a request was refused because of that, and is to be tried again after having been so often. Waits a moment.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub(super) async fn is_worth_another_try(error: &EngineError, tries: u32) -> bool {
+    // It has gone through a state of the route's, which keeps words.
+    let is_outdated = tries < TRIES && Reason(error).to_string().contains(CHANGED);
+    if is_outdated {
+        tokio::time::sleep(PAUSE).await;
+    }
+    is_outdated
 }
 
 /// What to say of a source that cannot be found. `what` names it: "the volume /x".

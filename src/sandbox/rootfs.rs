@@ -105,7 +105,7 @@ impl Rootfs {
     }
 
     /// A text file's content; `None` where there is none that can be read.
-    pub(super) fn read(&self, path: &str) -> Option<String> {
+    pub(crate) fn read(&self, path: &str) -> Option<String> {
         // Not blocking: it might be a FIFO.
         let file = File::from(self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?);
         if !file.metadata().ok()?.is_file() {

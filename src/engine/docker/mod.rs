@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 
 use super::agent::{Home, Key, Places, Resident, Residents, RuntimeDir};
 use super::images::{self, Images};
-use super::sources::{Seen, Sources};
+use super::sources::{self, Seen, Sources};
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Lease, Process, Program, Warm,
 };
@@ -244,22 +244,37 @@ impl Engine for DockerEngine {
     fn start<'a>(
         &'a self,
         program: &'a Program,
-        invocation: Invocation,
+        mut invocation: Invocation,
     ) -> BoxFuture<'a, Result<Process, EngineError>> {
         async move {
             let image = self.shared.image(program).await?;
-            let route = &invocation.route;
+            let route = invocation.route.clone();
             if let Isolation::Shared { .. } = program.isolation {
-                let seen = self.shared.seen(program, route).await;
-                return self.shared.residents(program, image, seen, route)?.begin(invocation).await;
+                let mut tries = 0;
+                loop {
+                    let seen = self.shared.seen(program, &route).await;
+                    let residents = self.shared.residents(program, image.clone(), seen, &route)?;
+                    let again = Sources::concern(program).then(|| invocation.clone());
+                    let error = match (residents.begin(invocation).await, again) {
+                        (Err(error), Some(again)) => {
+                            invocation = again;
+                            error
+                        }
+                        (begun, _) => return begun,
+                    };
+                    if !sources::is_worth_another_try(&error, tries).await {
+                        return Err(error);
+                    }
+                    tries += 1;
+                }
             }
             let mut turn = None;
             // A container that is made for the request sees what is there when it is made.
             let seen = match self.shared.has_pool(program) {
-                true => self.shared.seen(program, route).await,
+                true => self.shared.seen(program, &route).await,
                 false => Seen::default(),
             };
-            if let Some(pool) = self.shared.pool(program, image.clone(), seen, route) {
+            if let Some(pool) = self.shared.pool(program, image.clone(), seen, &route) {
                 let turn = turn.insert(Arc::new(pool.turn(&self.shared)));
                 if let Some(process) = pool.begin(&self.shared, &invocation, turn).await? {
                     return Ok(process);
@@ -467,17 +482,15 @@ impl Home for Rented {
         async move {
             let gone = || EngineError::new(EngineErrorKind::Unreachable, "the engine is not in use any more");
             let engine = self.engine.upgrade().ok_or_else(gone)?;
-            let changed =
-                || EngineError::new(EngineErrorKind::Refused, "a directory that it was to see has changed");
             if engine.has_changed(&self.program, &self.route, &self.seen).await {
-                return Err(changed());
+                return Err(sources::changed());
             }
             let inhabited =
                 agent::inhabit(&engine, &self.program, &self.image, &self.route, Purpose::Listen, None)
                     .await?;
             // It may have been made of what was there a moment ago, or is no more.
             if engine.has_changed(&self.program, &self.route, &self.seen).await {
-                return Err(changed());
+                return Err(sources::changed());
             }
             let Inhabited { way, name, mut removal } = inhabited;
             let Way::Dialled { connection, owner } = way else {

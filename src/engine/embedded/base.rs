@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::sources::{self, Identity, Seen};
-use crate::engine::{EngineError, EngineErrorKind, ImageConfig, Program};
+use crate::engine::{EngineError, EngineErrorKind, ImageConfig, Program, Volume};
 use crate::images::Image;
 use crate::sandbox::{Machine, Root, Rootfs};
 
@@ -100,11 +100,14 @@ impl Base {
         }
     }
 
-    /// Where its files are for us to look at.
-    pub(super) fn files(&self, program: &Program) -> PathBuf {
+    /// Where the files are with which new named volumes begin.
+    ///
+    /// SECURITY: none of this machine's. They would be copied with dcgi's own rights, hidden ones too.
+    pub(super) fn files(&self, program: &Program) -> Option<PathBuf> {
         match self {
-            Self::Image(image) => image.rootfs().to_owned(),
-            Self::Directory | Self::Machine(_) => program.rootfs.clone().unwrap_or_default(),
+            Self::Image(image) => Some(image.rootfs().to_owned()),
+            Self::Directory => program.rootfs.clone(),
+            Self::Machine(_) => None,
         }
     }
 }
@@ -132,7 +135,29 @@ fn root_directory(path: &Path, program: &Program) -> Result<(PathBuf, Identity),
             }
         }));
     }
+    if let Some(interpreter) = missing_interpreter(&rootfs, program) {
+        return Err(refused(&format!(
+            "has no {interpreter}, which `{}` names in its first line: it is not there, or a link that leads nowhere",
+            program.command_line(&NOTHING).join(" ")
+        )));
+    }
     Ok((real, sources::identity(&metadata)))
+}
+
+/// What the program's `#!` line names and the root file system has not. Of what lies in a volume nothing is said here.
+fn missing_interpreter(rootfs: &Rootfs, program: &Program) -> Option<String> {
+    let command_line = program.command_line(&NOTHING);
+    let script = rootfs.read(command_line.first().filter(|name| name.starts_with('/'))?)?;
+    let interpreter = script.strip_prefix("#!")?.lines().next()?.split_ascii_whitespace().next()?;
+    let volumes = program.volumes.iter().map(|volume| match volume {
+        Volume::Bind { target, .. } | Volume::Named { target, .. } => target,
+    });
+    let mut mounts = volumes.chain(&program.tmpfs).map(|target| target.split(':').next().unwrap_or(target));
+    let is_in_root = interpreter.starts_with('/')
+        && !mounts.any(|target| {
+            [interpreter, &*command_line[0]].iter().any(|at| Path::new(at).starts_with(target))
+        });
+    (is_in_root && !rootfs.has(interpreter)).then(|| interpreter.to_owned())
 }
 
 /// This machine as a root, looked at for many requests at once.

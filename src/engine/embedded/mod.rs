@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 use super::agent::{Home, Key, Places, Residents};
 use super::docker;
 use super::images::{self, Images, Source};
-use super::sources::{Seen, Sources};
+use super::sources::{self, Seen, Sources};
 use super::{
     Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Process, Program, PullPolicy,
 };
@@ -244,8 +244,22 @@ impl Engine for EmbeddedEngine {
     ) -> BoxFuture<'a, Result<Process, EngineError>> {
         async move {
             if let Isolation::Shared { replicas } = program.isolation {
-                let residents = self.shared.residents(program, &invocation.route, replicas).await?;
-                return residents.begin(invocation).await;
+                let mut tries = 0;
+                loop {
+                    let residents = self.shared.residents(program, &invocation.route, replicas).await?;
+                    let again = Sources::concern(program).then(|| invocation.clone());
+                    let error = match (residents.begin(invocation).await, again) {
+                        (Err(error), Some(again)) => {
+                            invocation = again;
+                            error
+                        }
+                        (begun, _) => return begun,
+                    };
+                    if !sources::is_worth_another_try(&error, tries).await {
+                        return Err(error);
+                    }
+                    tries += 1;
+                }
             }
             let mut tries = 0;
             loop {

@@ -119,11 +119,7 @@ impl Pool {
             self.state().demand.ended();
             tries += 1;
             match failure {
-                Some(failure) if failure.is_stale => {
-                    self.stale.store(true, Ordering::Relaxed);
-                    self.close();
-                    return Err(self.refusal(failure));
-                }
+                Some(failure) if failure.is_stale => return Err(self.failed(failure)),
                 // Most likely it has died while it waited.
                 _ if tries < READY_TRIES => {}
                 Some(failure) => return Err(self.refusal(failure)),
@@ -135,6 +131,15 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// Why a container cannot be made; where that is because of what the whole pool is made for, that is at its end.
+    fn failed(&self, failure: Failure) -> EngineError {
+        if failure.is_stale {
+            self.stale.store(true, Ordering::Relaxed);
+            self.close();
+        }
+        self.refusal(failure)
     }
 
     async fn take_any(self: &Arc<Self>, engine: &Arc<Shared>) -> Result<Sandbox, EngineError> {
@@ -156,9 +161,17 @@ impl Pool {
                 }
                 (None, None) => {
                     let slot = self.new_slot(engine).await?;
-                    let sandbox =
-                        slot.make_sandbox().map_err(|error| exhausted("making a sandbox", error))?;
-                    return Ok(self.taken(sandbox));
+                    return match slot.make_sandbox() {
+                        Ok(sandbox) => Ok(self.taken(sandbox)),
+                        // It has ended already, and says why.
+                        Err((mut slot, error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                            Err(match slot.vacant(&self.plan.template).await {
+                                Err(Some(failure)) => self.failed(failure),
+                                _ => exhausted("making a sandbox", error),
+                            })
+                        }
+                        Err((_, error)) => Err(exhausted("making a sandbox", error)),
+                    };
                 }
             }
         }
@@ -197,7 +210,7 @@ impl Pool {
             engine.tasks.spawn(async move {
                 let made = pool.new_slot(&shared).await;
                 let sandbox = made.and_then(|slot| {
-                    slot.make_sandbox().map_err(|error| exhausted("making a sandbox to wait", error))
+                    slot.make_sandbox().map_err(|(_, error)| exhausted("making a sandbox to wait", error))
                 });
                 let mut state = pool.state();
                 state.coming -= 1;
@@ -272,20 +285,25 @@ impl Pool {
 }
 
 impl Slot {
-    fn make_sandbox(self) -> io::Result<Sandbox> {
+    fn make_sandbox(self) -> Result<Sandbox, (Self, io::Error)> {
         let mut host_name = [0; 12];
         let mut random = [0; uuid::fmt::Simple::LENGTH];
         let id = uuid::Uuid::now_v7().simple().encode_lower(&mut random).as_bytes();
         // The end is random, where the beginning is the time.
         host_name.copy_from_slice(&id[id.len() - 12..]);
-        let control = sandbox::make_sandbox(self.socket.as_fd(), &host_name)?;
-        control.set_nonblocking(true)?;
-        Ok(Sandbox {
-            control: Arc::new(UnixStream::from_std(control)?),
-            slot: self,
-            host_name,
-            is_ready: AtomicBool::new(false),
-        })
+        let control = sandbox::make_sandbox(self.socket.as_fd(), &host_name).and_then(|control| {
+            control.set_nonblocking(true)?;
+            UnixStream::from_std(control)
+        });
+        match control {
+            Ok(control) => Ok(Sandbox {
+                control: Arc::new(control),
+                slot: self,
+                host_name,
+                is_ready: AtomicBool::new(false),
+            }),
+            Err(error) => Err((self, error)),
+        }
     }
 
     /// Waits until nothing is left of the slot's sandbox: whether the slot is as it was, or why it failed.

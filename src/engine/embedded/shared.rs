@@ -29,7 +29,7 @@ use super::process::{Hangup, attend};
 use crate::agent::{Executable, PING};
 use crate::engine::agent::{Home, Resident};
 use crate::engine::output::Progress;
-use crate::engine::sources::Seen;
+use crate::engine::sources::{self, Seen};
 use crate::engine::{EngineError, EngineErrorKind, Program, Warm};
 
 /// How long an agent may take to answer at first.
@@ -99,12 +99,10 @@ impl Home for Lodging {
             let program = Program { warm: Warm::Fixed(0), init: false, ..self.program.clone() };
             let pool = Arc::new(engine.plan(program, self.base.clone()).await?);
             if pool.seen != self.seen {
-                return Err(EngineError::new(
-                    EngineErrorKind::Refused,
-                    "a directory that it was to see has changed",
-                ));
+                return Err(sources::changed());
             }
-            settle(&engine, &pool, &self.route).await
+            let settled = settle(&engine, &pool, &self.route).await;
+            if pool.is_stale() { Err(sources::changed()) } else { settled }
         }
         .boxed()
     }

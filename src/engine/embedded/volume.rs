@@ -36,7 +36,7 @@ impl Volumes {
     pub(super) fn make(&self, program: &Program, base: &Base) -> Result<(), EngineError> {
         for volume in &program.volumes {
             if let Volume::Named { name, target, .. } = volume {
-                prepare(&self.path(name), &base.files(program), target).map_err(|error| {
+                prepare(&self.path(name), base.files(program).as_deref(), target).map_err(|error| {
                     let what = format!("making the volume `{name}`");
                     EngineError::new(EngineErrorKind::Refused, what).because(error)
                 })?;
@@ -48,14 +48,14 @@ impl Volumes {
 
 /// Makes a volume where it is not there yet. As under Docker, a new one begins with what the image has at its place,
 /// owners and modes included.
-fn prepare(volume: &Path, root: &Path, target: &str) -> io::Result<()> {
+fn prepare(volume: &Path, root: Option<&Path>, target: &str) -> io::Result<()> {
     if volume.is_dir() {
         return Ok(());
     }
     let folder = volume.parent().unwrap_or(Path::new("/"));
     let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(folder)?;
-    let rootfs = Rootfs::open(root)?;
-    match rootfs.open_directory(target) {
+    let rootfs = root.map(Rootfs::open).transpose()?;
+    match rootfs.and_then(|rootfs| rootfs.open_directory(target)) {
         Some(source) => copy(Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())), draft.path())?,
         None => fs::set_permissions(draft.path(), fs::Permissions::from_mode(0o755))?,
     }

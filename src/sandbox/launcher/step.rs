@@ -11,7 +11,7 @@ use super::wire::{Reader, Writer};
 use super::zygote::UMASK;
 
 /// How many copied mounts may be held at once: see [`Steps::copy_mount`].
-pub(super) const TREES: usize = 64;
+pub(super) const TREES: usize = 80;
 
 /// How an attached mount is restricted: `MOUNT_ATTR_*` of mount_setattr(2).
 pub(in crate::sandbox) mod attribute {
@@ -78,7 +78,7 @@ pub(in crate::sandbox) struct Tree(u32);
 
 /// Beyond [`TREES`].
 #[derive(Debug, thiserror::Error)]
-#[error("more than {} volumes", TREES - 8)]
+#[error("more than {} volumes", TREES - 24)]
 pub(in crate::sandbox) struct TooManyTrees;
 
 impl Steps {
