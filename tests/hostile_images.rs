@@ -89,6 +89,16 @@ fn volumes_of_an_image_show_nothing_that_is_hidden_in_sys() {
 }
 
 #[test]
+fn a_volume_of_an_image_whose_path_leads_through_a_link_and_back_is_refused() {
+    for (link, volume) in [("/sys/kernel", "/lnk/.."), ("/proc/1", "/lnk/../x")] {
+        let store = Store::new();
+        let server = serve(&store, &layer(&[("lnk", link)], &["etc"]), &json!({ volume: {} }), "");
+        assert_eq!(server.get("/?text").status, 502);
+        server.wait_for_log("no path of a volume may lead through `..`");
+    }
+}
+
+#[test]
 fn a_volume_of_an_image_below_a_volume_of_the_route_is_not_led_elsewhere() {
     // Who can write there could make it a link to anywhere, between one request and the next.
     for more in ["", "read_only = false\n"] {

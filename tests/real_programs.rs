@@ -138,6 +138,25 @@ fn a_program_that_holds_a_lock_removes_it_when_its_client_leaves() {
     site.wait_until_gone();
 }
 
+#[test]
+fn a_process_that_has_become_another_user_does_not_outlive_its_request() {
+    let site = Site::new(
+        |folder| {
+            script(
+                &folder.join("other.cgi"),
+                "#!/usr/bin/perl\nuse POSIX;\n$| = 1;\nif (fork == 0) {\n    close STDOUT; close STDERR;\n\
+                 POSIX::setuid(1234) or exit 3; open(my $file, '>', '/srv/other'); close $file; sleep 600; exit }\n\
+                 sleep 1 until -e '/srv/other';\nprint \"Content-Type: text/plain\\n\\nbody\";\n",
+            );
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+        },
+        "entrypoint = [\"/srv/other.cgi\"]\nuser = \"0:0\"\ncap_add = [\"SETUID\"]\nlinger = \"0s\"\n\
+         kill_grace = \"0s\"\nmax_concurrency = 1",
+    );
+    assert_eq!(site.server.get("/x").text(), "body");
+    site.wait_until_gone();
+}
+
 // === fossil ===
 
 #[test]

@@ -1,8 +1,8 @@
 //! What programs of a shared container have left running outside of their process groups.
 //!
 //! A daemon leaves its group and its parent. Then nothing says any more whose it was, but that it is in this container; it
-//! has come to process 1 as an orphan, and kept the variables that it was started with. So process 1 looks, once a second
-//! after a program has ended, for orphans whose request does not run any more, and has them end as what a program leaves
+//! has come to process 1 as an orphan, and kept the variables that it was started with, unless it has seen to that. So process
+//! 1 looks, once a second after a program has ended, and always where workers have programs, for orphans whose request does not run any more, and has them end as what a program leaves
 //! running in its group ends: after they have lingered, first by `SIGTERM`, then by `SIGKILL`.
 
 use std::collections::HashMap;
@@ -16,11 +16,11 @@ use super::scgi::{self, Head};
 /// How soon after a program's end, and how often, it is looked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Orphans that nobody's request is behind.
+/// Orphans, and what has been done about those whose request does not run any more.
 #[derive(Debug)]
 pub(super) struct Strays {
-    /// When each was first seen, and what has been done about it since.
-    known: HashMap<Pid, (Instant, Done)>,
+    /// By process id.
+    known: HashMap<Pid, Stray>,
     /// When it is looked next. `None`: no program has ended since nothing was found.
     next: Option<Instant>,
     /// As the last request had it.
@@ -28,10 +28,13 @@ pub(super) struct Strays {
     kill_grace: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Done {
-    Nothing,
-    Asked,
+#[derive(Debug)]
+struct Stray {
+    /// When it was first seen without a request.
+    since: Instant,
+    /// The programs that ran when it was first seen: one of those has started it, where it does not say which.
+    suspects: Vec<Pid>,
+    is_asked: bool,
 }
 
 impl Default for Strays {
@@ -78,20 +81,30 @@ impl Strays {
             return;
         }
         let others = workers.iter().flat_map(|worker| children_of(*worker));
-        let running: Vec<_> = programs.iter().copied().chain(others).filter_map(request_of).collect();
+        let running: Vec<_> = programs.iter().copied().chain(others).collect();
+        let requests: Vec<_> = running.iter().filter_map(|program| request_of(*program)).collect();
         for orphan in orphans {
-            if request_of(orphan).is_some_and(|request| running.contains(&request)) {
-                self.known.remove(&orphan);
+            let stray = self.known.entry(orphan).or_insert_with(|| Stray {
+                since: now,
+                suspects: running.clone(),
+                is_asked: false,
+            });
+            let is_at_work = match request_of(orphan) {
+                Some(request) => requests.contains(&request),
+                // It has forgotten, as daemons may that clean their variables.
+                None => stray.suspects.iter().any(|suspect| running.contains(suspect)),
+            };
+            if is_at_work {
+                stray.since = now;
                 continue;
             }
-            let (since, done) = self.known.entry(orphan).or_insert((now, Done::Nothing));
-            let lingered = since.elapsed();
-            if *done == Done::Nothing && lingered >= self.linger {
+            let lingered = stray.since.elapsed();
+            if !stray.is_asked && lingered >= self.linger {
                 _ = kill_process(orphan, Signal::TERM);
                 _ = kill_process(orphan, Signal::CONT);
-                *done = Done::Asked;
+                stray.is_asked = true;
             }
-            if *done == Done::Asked && lingered >= self.linger + self.kill_grace {
+            if stray.is_asked && lingered >= self.linger + self.kill_grace {
                 _ = kill_process(orphan, Signal::KILL);
             }
         }

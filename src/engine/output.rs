@@ -10,13 +10,14 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
+use tokio::task::coop::poll_proceed;
 
 /// How long a program may take before its output is watched: so long what it prints first may wait, and a program that
 /// prints more than a pipe holds (64 KiB) waits too.
@@ -115,6 +116,10 @@ impl Pipe {
         }
     }
 
+    fn is_unwatched(&self) -> bool {
+        matches!(self, Self::Unwatched(Some(_)))
+    }
+
     /// What is there now, where nobody watches it: false where there is nothing yet, and may be.
     fn read_unwatched(&self, buffer: &mut ReadBuf<'_>) -> io::Result<bool> {
         let Self::Unwatched(Some(end)) = self else { return Ok(false) };
@@ -138,7 +143,16 @@ impl AsyncRead for Output {
         match stage {
             BEGUN => Poll::Pending,
             // What the program has written is in the pipe when its end is told, and the end of that too, as a rule.
-            ENDED if this.pipe.read_unwatched(buffer)? => Poll::Ready(Ok(())),
+            ENDED if this.pipe.is_unwatched() => {
+                // Whoever goes on printing must not keep this thread from others.
+                let progress = ready!(poll_proceed(cx));
+                if this.pipe.read_unwatched(buffer)? {
+                    progress.made_progress();
+                    return Poll::Ready(Ok(()));
+                }
+                drop(progress);
+                this.pipe.watched()?.poll_read(cx, buffer)
+            }
             _ => this.pipe.watched()?.poll_read(cx, buffer),
         }
     }

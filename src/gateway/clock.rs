@@ -23,7 +23,7 @@ impl Deadline {
     }
 
     /// Resolves when it has passed.
-    pub(super) async fn passed(self) {
+    pub(crate) async fn passed(self) {
         match self.0 {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,

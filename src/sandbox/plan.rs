@@ -5,6 +5,8 @@
 
 mod mounts;
 
+use std::path::{Component, Path};
+
 use mounts::Mounts;
 
 use super::capability;
@@ -56,6 +58,15 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<Plan, PlanError> {
         if rootfs.find_itself(place) == Found::Other {
             return Err(PlanError::refused(format!(
                 "{} has something else than a directory at {place}",
+                spec.name
+            )));
+        }
+    }
+    for volume in &spec.image_volumes {
+        // SECURITY: names mean to the kernel what they mean behind links, and to whoever checks them what they say.
+        if Path::new(volume).components().any(|part| part == Component::ParentDir) {
+            return Err(PlanError::refused(format!(
+                "{} declares the volume `{volume}`, and no path of a volume may lead through `..`",
                 spec.name
             )));
         }

@@ -43,7 +43,7 @@ pub(crate) enum Root {
         path: PathBuf,
         identity: Identity,
     },
-    /// This machine's own, as far as programs have any business with it: see `plan::machine`.
+    /// This machine's own, as far as programs have any business with it: see `plan::mounts::root`.
     Machine {
         /// What is hidden beside what is not there at all: absolute paths, of files and directories.
         hidden: Vec<PathBuf>,

@@ -114,10 +114,10 @@ async fn serve_http1<S: Socket>(
 
 async fn serve_http2<S: Socket>(io: ClientIo<S>, info: ConnectionInfo, shared: &Shared) -> hyper::Result<()> {
     // Bodies of HTTP/2 run in tasks of hyper's own, so the service owns what it needs.
-    let (handler, taken) = (shared.handler.clone(), io.taken());
+    // What goes over the connection says nothing of one stream: there, each has its own flow control to go by.
+    let handler = shared.handler.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(info);
-        request.extensions_mut().insert(taken.clone());
         handler.clone().call(request)
     });
     let connection = http2::Builder::new(TokioExecutor::new())

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -18,6 +19,9 @@ use crate::cgi::NormalPath;
 use crate::gateway::{
     self, Asked, Body, Client, Deadline, Failure, Gateway, Input, MAX_LOCAL_REDIRECTS, Reply,
 };
+
+/// How long a local redirect waits for the program that asked for it to be gone.
+const PLACE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Answers a request of a client that is known.
 #[derive(Clone)]
@@ -118,8 +122,12 @@ impl Routes {
                 }
                 Ok(Reply::LocalRedirect { redirect, head: before, exchange }) => {
                     head = before;
-                    // The next program may want the place that this one had.
-                    _ = exchange.await;
+                    // The next program may want the place that this one had. What that has left running is not waited for.
+                    tokio::select! {
+                        _ = exchange => {}
+                        () = tokio::time::sleep(PLACE_PATIENCE) => {}
+                        () = deadline.passed() => {}
+                    }
                     cookies.extend(redirect.set_cookie);
                     if let Err(failure) = redirected(&mut head, &self.mount, &redirect.location) {
                         return refusal(&head, &failure.into(), false);

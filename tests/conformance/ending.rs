@@ -20,6 +20,8 @@ cases![
     what_lingers_too_long_is_asked_to_end,
     what_lingers_and_does_not_end_when_asked_is_killed,
     ten_generations_of_daemons_are_ended_too,
+    a_local_redirect_does_not_wait_for_what_lingers,
+    what_complains_without_end_keeps_nobody_else_waiting,
     a_program_whose_client_has_left_is_asked_to_end,
     a_program_whose_deadline_has_passed_is_asked_to_end,
     a_program_that_is_silent_too_long_is_asked_to_end,
@@ -61,6 +63,8 @@ impl WithFolder {
         let server = server.beside(&config, |command| {
             command.args(["--grace", grace]);
         });
+        // Clocks are not to run while the first container is made.
+        wait_until("it serves", SOON, || server.get("/?text").status == 200);
         Self { folder, server }
     }
 
@@ -179,6 +183,27 @@ fn ten_generations_of_daemons_are_ended_too(server: &Server) {
     assert_eq!((&*response.text(), response.complete), ("body", true));
     with.wait_for("last");
     with.wait_until_gone(response.id());
+}
+
+fn a_local_redirect_does_not_wait_for_what_lingers(server: &Server) {
+    let with = WithFolder::with_grace(server, "linger = '60s'", "100ms");
+    let began = Instant::now();
+    let location = encoded("Location: /?text&print=there\n\n");
+    let response = with.server.get(&format!("/?{}&print={location}", child("close=1&close=2&forever")));
+    assert_eq!((response.status, &*response.text()), (200, "there"));
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
+fn what_complains_without_end_keeps_nobody_else_waiting(server: &Server) {
+    let with = WithFolder::with_grace(server, "linger = '20s'", "100ms");
+    for _ in 0..3 {
+        let response =
+            with.server.get(&format!("/?text&print=body&{}", child("close=1&flooderr=99999999999999")));
+        assert_eq!(&*response.text(), "body");
+    }
+    let began = Instant::now();
+    assert_eq!(&*with.server.get("/?text&print=served").text(), "served");
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 // === how everything is ended ===

@@ -124,10 +124,12 @@ impl Container {
     pub(super) async fn create(&mut self, body: ContainerCreateBody) -> Result<(), CreateFailure> {
         let image = body.image.clone().unwrap_or_default();
         let options = || CreateContainerOptionsBuilder::default().name(&self.name).build();
+        let mut is_repeated = false;
         let mut result = self.engine.docker.create_container(Some(options()), body.clone()).await;
         if result.as_ref().is_err_and(is_stale_connection) {
             // A pooled connection that the engine had closed. The name makes a second try safe: where the first
             // one did arrive, the engine answers 409 Conflict, and the container is there under our name.
+            is_repeated = true;
             result = self.engine.docker.create_container(Some(options()), body).await;
         }
         match result {
@@ -138,7 +140,11 @@ impl Container {
                 self.name = created.id;
                 Ok(())
             }
-            Err(error) if api::has_status(&error, 409) && error.to_string().contains(&self.name) => Ok(()),
+            Err(error)
+                if is_repeated && api::has_status(&error, 409) && error.to_string().contains(&self.name) =>
+            {
+                Ok(())
+            }
             Err(error) => {
                 let outcome_unknown = api::is_outcome_unknown(&error);
                 let what = format!("creating a container from image `{image}`");

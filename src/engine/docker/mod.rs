@@ -1,6 +1,7 @@
 //! The `docker` engine: the Docker Engine API, spoken by Docker and by Podman.
 //!
-//! A request is five calls, as `docker run --rm` makes them: create, attach, start, wait, remove. The
+//! A request is a container: created, started, and removed. On this machine an agent in it dials in and takes the request;
+//! of an engine elsewhere the attach stream and `wait` tell what there is to tell. The
 //! container's life is a task of its own (`container`), so that a caller who loses interest, at whatever
 //! point, leaves nothing behind: the task goes on to the removal.
 //!
@@ -284,7 +285,8 @@ impl Engine for DockerEngine {
             {
                 return begun;
             }
-            let name = self.shared.instance.container_name(&invocation.request_id);
+            // Not the name of one with an agent, which may have been tried, and is on its way out.
+            let name = self.shared.instance.container_name(&format!("{}-alone", invocation.request_id));
             let body = options::create_body(program, &image.config, &invocation, &self.shared.instance);
             let lease = Lease::new((turn, invocation.lease));
             let (ready, started) = oneshot::channel();

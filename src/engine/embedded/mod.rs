@@ -341,7 +341,9 @@ impl Shared {
     /// The pool of a route, made where there is none or something that it is made from is another by now.
     async fn pool(self: &Arc<Self>, program: &Program, route: &Arc<str>) -> Result<Arc<Pool>, EngineError> {
         let (base, seen) = self.base(program, route).await?;
-        let fitting = |pool: &&Arc<Pool>| pool.base == base && pool.seen == seen && pool.program == *program;
+        let fitting = |pool: &&Arc<Pool>| {
+            pool.base == base && pool.seen == seen && pool.program == *program && !pool.is_stale()
+        };
         if let Some(pool) = self.pools().get(route).filter(fitting) {
             return Ok(pool.clone());
         }

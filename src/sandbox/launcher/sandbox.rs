@@ -100,6 +100,9 @@ fn attend(template: &View<'_>, pristine: u64, program: libc::pid_t) -> sys::Resu
                 sys::kill(-1, libc::SIGTERM);
                 sys::kill(-1, libc::SIGCONT);
             }
+            // With some capabilities a program may have become another user, whom this process cannot kill. The kernel does,
+            // when this process ends.
+            Event::HangUp if !template.reuse => break,
             Event::HangUp => {
                 // Without capabilities nobody here can be of another user, so everybody can be killed; and when the last
                 // one is reaped, all that it had open is closed.

@@ -316,7 +316,8 @@ impl<'a> Mounts<'a> {
         }
         self.begin_overlays(steps)?;
         for (number, own) in volumes {
-            let volume = path(own.given)?;
+            // SECURITY: where it was found to be, with no link on the way.
+            let volume = path(&*own.target)?;
             self.private_overlay(steps, number, &volume, &volume)?;
         }
         steps.unmount(SCRATCH);
