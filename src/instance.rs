@@ -4,6 +4,7 @@
 //! and the process's start time. A dcgi on the same boot and in the same PID namespace can tell from `/proc` whether
 //! that very process still runs. From anywhere else it cannot.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fs, io};
 
 /// The identity of a process that makes containers.
@@ -60,9 +61,10 @@ impl Instance {
         parts.next().is_none().then_some(instance)
     }
 
-    /// A name for a container of this instance.
+    /// A name for a container of this instance. A request may have several, one after the other or at once.
     pub(crate) fn container_name(&self, request_id: &str) -> String {
-        format!("dcgi-{}-{request_id}", self.pid)
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        format!("dcgi-{}-{request_id}-{}", self.pid, COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// What this process can tell of another instance.

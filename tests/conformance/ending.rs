@@ -64,7 +64,13 @@ impl WithFolder {
             command.args(["--grace", grace]);
         });
         // Clocks are not to run while the first container is made.
-        wait_until("it serves", SOON, || server.get("/?text").status == 200);
+        let mut first = server.get("/?text");
+        wait_until("it serves", SOON, || {
+            if first.status != 200 {
+                first = server.get("/?text");
+            }
+            first.status == 200 && server.containers_for(first.id()) == 0
+        });
         Self { folder, server }
     }
 

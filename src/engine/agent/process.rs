@@ -13,6 +13,9 @@ use crate::agent::{Answer, TERMINATE};
 use crate::engine::streams::Streams;
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Lease, Process, Reaper};
 
+/// How long the programs of a container may take to be gone when its agent is.
+const DEATH_THROES: Duration = Duration::from_secs(1);
+
 /// How long an agent may take to answer to the wish that all should be killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,18 +35,25 @@ pub(super) fn shared<C: Send + Sync + 'static>(
     let (wishes, mut wished) = watch::channel(Wish::None);
     let kill = Kill(wishes.clone());
     tokio::spawn(async move {
-        let mut result = progress.follow(heard(&connection, &mut wished)).await;
-        let mut is_left = leaves_something(&result);
+        let result = progress.follow(heard(&connection, &mut wished)).await;
+        let (mut is_left, mut is_lost) = (leaves_something(&result), result.is_err());
         _ = exit_sender.send(status(result, false, &command));
         while is_left {
-            result = heard(&connection, &mut wished).await;
-            is_left = leaves_something(&result);
+            let result = heard(&connection, &mut wished).await;
+            (is_left, is_lost) = (leaves_something(&result), result.is_err());
+        }
+        if is_lost {
+            // An agent that is killed with its container is gone before its programs are: none is to see its input end.
+            tokio::spawn(async move {
+                tokio::time::sleep(DEATH_THROES).await;
+                drop(unfinished);
+            });
         }
         // What is on its way would be taken for the next request's.
         if *wished.borrow() == Wish::None {
             done(&container, connection);
         }
-        drop((container, lease, unfinished, over_sender));
+        drop((container, lease, over_sender));
     });
     Process {
         stdin: Box::pin(streams.stdin),

@@ -118,6 +118,12 @@ impl Removal {
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
     }
 
+    /// Has something else held likewise.
+    pub(super) fn hold_too(&self, held: impl Send + Sync + 'static) {
+        let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        *lease = Lease::new((lease.clone(), held));
+    }
+
     /// What resolves, once, when nothing of the container is left.
     pub(super) fn gone(&mut self) -> impl Future<Output = ()> + Send + 'static {
         let gone = self.gone.take();

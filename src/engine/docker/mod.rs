@@ -285,8 +285,7 @@ impl Engine for DockerEngine {
             {
                 return begun;
             }
-            // Not the name of one with an agent, which may have been tried, and is on its way out.
-            let name = self.shared.instance.container_name(&format!("{}-alone", invocation.request_id));
+            let name = self.shared.instance.container_name(&invocation.request_id);
             let body = options::create_body(program, &image.config, &invocation, &self.shared.instance);
             let lease = Lease::new((turn, invocation.lease));
             let (ready, started) = oneshot::channel();

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bollard::container::AttachContainerResults;
@@ -118,7 +118,9 @@ fn attend(
     let gone = removal.gone();
     let (exit_sender, exit) = oneshot::channel();
     let (over_sender, over) = oneshot::channel::<()>();
-    let (progress, unfinished) = (streams.progress, streams.unfinished);
+    let progress = streams.progress;
+    // An agent that is killed with its container is gone before the program is: that must not see its input end.
+    removal.hold_too(Mutex::new(streams.unfinished));
     let (engine, control) = (engine.clone(), connection.clone());
     tokio::spawn(async move {
         let mut ended = std::pin::pin!(progress.follow(outcome(&control)));
@@ -143,7 +145,7 @@ fn attend(
         while is_left {
             is_left = leaves_something(&outcome(&control).await);
         }
-        drop((unfinished, over_sender));
+        drop(over_sender);
     });
     let control = connection.clone();
     // It fits into any socket's buffer; an agent that takes nothing is killed later.
