@@ -6,8 +6,11 @@
 //! running in its group ends: after they have lingered, first by `SIGTERM`, then by `SIGKILL`.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::program::{KILL_GRACE, LINGER};
@@ -74,7 +77,7 @@ impl Strays {
         self.next = (!workers.is_empty()).then(|| now + INTERVAL);
         let orphans: Vec<_> = children_of(rustix::process::getpid())
             .into_iter()
-            .filter(|child| !programs.contains(child) && !workers.contains(child))
+            .filter(|child| !programs.contains(child) && !workers.contains(child) && has_left(*child))
             .collect();
         self.known.retain(|stray, _| orphans.contains(stray));
         if orphans.is_empty() {
@@ -94,7 +97,7 @@ impl Strays {
                 // It has forgotten, as daemons may that clean their variables.
                 None => stray.suspects.iter().any(|suspect| running.contains(suspect)),
             };
-            if is_at_work {
+            if is_at_work || is_heard(orphan) {
                 stray.since = now;
                 continue;
             }
@@ -111,6 +114,22 @@ impl Strays {
         let pause = INTERVAL.min(self.linger).min(self.kill_grace).max(Duration::from_millis(50));
         self.next = Some(now + pause);
     }
+}
+
+/// Whether a process has left the process group that its program was started in. That is in this process's own session, and
+/// seen to with its request; who leads a group is not a member of another's.
+fn has_left(process: Pid) -> bool {
+    let own = rustix::process::getsid(None);
+    rustix::process::getsid(Some(process)) != own || rustix::process::getpgid(Some(process)) == Ok(process)
+}
+
+/// Whether somebody still reads what a process prints: then it is part of an answer. A pipe that has no reader cannot be
+/// opened to be written to: fifo(7).
+fn is_heard(process: Pid) -> bool {
+    let output = format!("/proc/{}/fd/1", process.as_raw_nonzero());
+    let is_pipe = std::fs::metadata(&output).is_ok_and(|found| found.file_type().is_fifo());
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    is_pipe && OpenOptions::new().write(true).custom_flags(flags).open(output).is_ok()
 }
 
 /// The children of a process with one thread: proc_pid_task_tid_children(5).

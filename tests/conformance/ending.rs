@@ -14,6 +14,7 @@ cases![
     a_page_that_a_child_prints_whole_after_the_programs_end_is_the_answer,
     an_answer_whose_output_stays_open_is_whole_after_a_second_of_silence,
     what_is_printed_after_the_end_of_the_answer_is_lost_and_logged,
+    a_child_that_finishes_the_page_may_take_longer_than_what_lingers,
     a_child_that_prints_for_ever_is_cut_by_the_deadline,
     what_a_program_leaves_running_works_on_after_the_answer,
     what_a_program_leaves_running_keeps_its_place,
@@ -130,6 +131,15 @@ fn what_is_printed_after_the_end_of_the_answer_is_lost_and_logged(server: &Serve
     assert_eq!((&*response.text(), response.complete), ("body", true));
     let line = server.wait_for_log_of(response.id(), "4 bytes that were printed after the end of the answer");
     assert!(line.contains("WARN"), "{line}");
+}
+
+fn a_child_that_finishes_the_page_may_take_longer_than_what_lingers(server: &Server) {
+    let with = WithFolder::new(server, "linger = '300ms'\nkill_grace = '200ms'");
+    let steps = "print=a&sleep=700&print=b&sleep=700&print=c&sleep=700&print=d";
+    assert_eq!(with.server.get(&format!("/?text&{}", child(steps))).text(), "abcd");
+    // As a daemon, in a session of its own.
+    let daemon = encoded(format!("2:{steps}"));
+    assert_eq!(with.server.get(&format!("/?text&generations={daemon}")).text(), "abcd");
 }
 
 fn a_child_that_prints_for_ever_is_cut_by_the_deadline(server: &Server) {

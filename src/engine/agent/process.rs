@@ -20,34 +20,39 @@ const DEATH_THROES: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A program in a container that stays. `container` is held until nothing of it runs any more; `command` is what messages
-/// call it. `done` gets the connection back where it may serve again.
+/// call it. `held_for`, where it has something to read, is how long what it leaves running may be there. `done` gets the
+/// connection back where it may serve again.
 pub(super) fn shared<C: Send + Sync + 'static>(
     connection: UnixStream,
     streams: Streams,
     container: C,
     lease: Lease,
     command: Arc<str>,
+    held_for: Option<Duration>,
     done: impl FnOnce(&C, UnixStream) + Send + 'static,
 ) -> Process {
-    let (progress, unfinished) = (streams.progress, streams.unfinished);
+    let progress = streams.progress;
+    if let Some(patience) = held_for {
+        let unfinished = streams.unfinished;
+        tokio::spawn(async move {
+            // Daemons may have it open though the program has ended, and an agent that is killed with its container is gone
+            // before its programs are: none is to see the end of half a body.
+            if let Ok(input) = unfinished.await {
+                tokio::time::sleep(patience + DEATH_THROES).await;
+                drop(input);
+            }
+        });
+    }
     let (exit_sender, exit) = oneshot::channel();
     let (over_sender, over) = oneshot::channel::<()>();
     let (wishes, mut wished) = watch::channel(Wish::None);
     let kill = Kill(wishes.clone());
     tokio::spawn(async move {
         let result = progress.follow(heard(&connection, &mut wished)).await;
-        let (mut is_left, mut is_lost) = (leaves_something(&result), result.is_err());
+        let mut is_left = leaves_something(&result);
         _ = exit_sender.send(status(result, false, &command));
         while is_left {
-            let result = heard(&connection, &mut wished).await;
-            (is_left, is_lost) = (leaves_something(&result), result.is_err());
-        }
-        if is_lost {
-            // An agent that is killed with its container is gone before its programs are: none is to see its input end.
-            tokio::spawn(async move {
-                tokio::time::sleep(DEATH_THROES).await;
-                drop(unfinished);
-            });
+            is_left = leaves_something(&heard(&connection, &mut wished).await);
         }
         // What is on its way would be taken for the next request's.
         if *wished.borrow() == Wish::None {

@@ -145,6 +145,7 @@ impl Residents {
                         up,
                         invocation.lease,
                         self.command.clone(),
+                        invocation.has_input.then_some(invocation.linger + invocation.kill_grace),
                         |up, connection| up.idle.keep(connection),
                     ));
                 }
