@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{EngineError, EngineErrorKind, Program, Volume};
+use super::{EngineError, EngineErrorKind, Invocation, Process, Program, Volume};
 use crate::reason::Reason;
 
 /// Which file something is: its device, and its number there. As long as a container sees it, the kernel gives the number
@@ -79,7 +79,7 @@ impl Sources {
     }
 
     /// Whether a program has any.
-    pub(super) fn concern(program: &Program) -> bool {
+    fn concern(program: &Program) -> bool {
         paths(program).next().is_some()
     }
 }
@@ -109,17 +109,40 @@ pub(super) fn changed() -> EngineError {
     EngineError::new(EngineErrorKind::Refused, CHANGED)
 }
 
-/// Whether a request was refused because of that, and is to be tried again after having been so often. Waits a moment.
+/// Begins a request in a container that stays, in another one where the first would see what has changed since.
+///
+/// # Errors
+/// Those of `begin`, the last time.
 ///
 /// # Cancel safety
-/// Cancel safe.
-pub(super) async fn is_worth_another_try(error: &EngineError, tries: u32) -> bool {
-    // It has gone through a state of the route's, which keeps words.
-    let is_outdated = tries < TRIES && Reason(error).to_string().contains(CHANGED);
-    if is_outdated {
-        tokio::time::sleep(PAUSE).await;
+/// As safe as `begin`.
+pub(super) async fn begin<B, F>(
+    program: &Program,
+    mut invocation: Invocation,
+    begin: B,
+) -> Result<Process, EngineError>
+where
+    B: Fn(Invocation) -> F,
+    F: Future<Output = Result<Process, EngineError>>,
+{
+    if !Sources::concern(program) {
+        return begin(invocation).await;
     }
-    is_outdated
+    let mut tries = 0;
+    loop {
+        let again = invocation.clone();
+        match begin(invocation).await {
+            Err(error) if tries < TRIES && is_changed(&error) => tokio::time::sleep(PAUSE).await,
+            begun => return begun,
+        }
+        invocation = again;
+        tries += 1;
+    }
+}
+
+/// Whether it is [`changed`]: such an error has gone through a state of the route's, which keeps words.
+fn is_changed(error: &EngineError) -> bool {
+    Reason(error).to_string().contains(CHANGED)
 }
 
 /// What to say of a source that cannot be found. `what` names it: "the volume /x".

@@ -245,37 +245,25 @@ impl Engine for DockerEngine {
     fn start<'a>(
         &'a self,
         program: &'a Program,
-        mut invocation: Invocation,
+        invocation: Invocation,
     ) -> BoxFuture<'a, Result<Process, EngineError>> {
         async move {
             let image = self.shared.image(program).await?;
-            let route = invocation.route.clone();
             if let Isolation::Shared { .. } = program.isolation {
-                let mut tries = 0;
-                loop {
-                    let seen = self.shared.seen(program, &route).await;
-                    let residents = self.shared.residents(program, image.clone(), seen, &route)?;
-                    let again = Sources::concern(program).then(|| invocation.clone());
-                    let error = match (residents.begin(invocation).await, again) {
-                        (Err(error), Some(again)) => {
-                            invocation = again;
-                            error
-                        }
-                        (begun, _) => return begun,
-                    };
-                    if !sources::is_worth_another_try(&error, tries).await {
-                        return Err(error);
-                    }
-                    tries += 1;
-                }
+                return sources::begin(program, invocation, |invocation| async {
+                    let seen = self.shared.seen(program, &invocation.route).await;
+                    let residents = self.shared.residents(program, image.clone(), seen, &invocation.route)?;
+                    residents.begin(invocation).await
+                })
+                .await;
             }
             let mut turn = None;
             // A container that is made for the request sees what is there when it is made.
             let seen = match self.shared.has_pool(program) {
-                true => self.shared.seen(program, &route).await,
+                true => self.shared.seen(program, &invocation.route).await,
                 false => Seen::default(),
             };
-            if let Some(pool) = self.shared.pool(program, image.clone(), seen, &route) {
+            if let Some(pool) = self.shared.pool(program, image.clone(), seen, &invocation.route) {
                 let turn = turn.insert(Arc::new(pool.turn(&self.shared)));
                 if let Some(process) = pool.begin(&self.shared, &invocation, turn).await? {
                     return Ok(process);

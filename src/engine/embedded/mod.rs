@@ -244,22 +244,11 @@ impl Engine for EmbeddedEngine {
     ) -> BoxFuture<'a, Result<Process, EngineError>> {
         async move {
             if let Isolation::Shared { replicas } = program.isolation {
-                let mut tries = 0;
-                loop {
+                return sources::begin(program, invocation, |invocation| async move {
                     let residents = self.shared.residents(program, &invocation.route, replicas).await?;
-                    let again = Sources::concern(program).then(|| invocation.clone());
-                    let error = match (residents.begin(invocation).await, again) {
-                        (Err(error), Some(again)) => {
-                            invocation = again;
-                            error
-                        }
-                        (begun, _) => return begun,
-                    };
-                    if !sources::is_worth_another_try(&error, tries).await {
-                        return Err(error);
-                    }
-                    tries += 1;
-                }
+                    residents.begin(invocation).await
+                })
+                .await;
             }
             let mut tries = 0;
             loop {
