@@ -98,6 +98,7 @@ on_every_engine! {
     a_program_that_closes_its_streams_early_has_its_status_counted
     a_thousand_connections_at_once_are_answered_by_sixteen_programs
     sigterm_under_load_lets_all_requests_finish_and_leaves_nothing
+    many_small_programs_out_of_memory_do_not_cost_the_container
     a_dcgi_that_is_killed_leaves_nothing_running
     a_header_block_of_a_mebibyte_is_502_and_the_next_request_is_served
     an_image_that_is_replaced_takes_over_without_a_request_lost
@@ -280,6 +281,24 @@ fn sigterm_under_load_lets_all_requests_finish_and_leaves_nothing(place: &Place)
     if let Under::DockerAgents = place.under {
         assert_eq!(docker(&["ps", "-aq", "--filter", &format!("name=^/dcgi-{}-", server.pid())]), "");
     }
+}
+
+fn many_small_programs_out_of_memory_do_not_cost_the_container(place: &Place) {
+    let server = place.serve("memory = \"32MiB\"\nmax_concurrency = 16\ncpus = \"none\"");
+    let before = agent(&server, place);
+    // Each is smaller than the agent, where that maps much of a dcgi that is built without optimizations.
+    let mut connections: Vec<_> = (0..12).map(|_| server.connect()).collect();
+    for connection in &mut connections {
+        connection.send("GET /p?hold=4000000&sleep=500&text HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    let responses: Vec<_> = connections.iter_mut().map(Connection::response).collect();
+    let killed: Vec<_> = responses.iter().filter(|response| response.status == 502).collect();
+    assert!(!killed.is_empty(), "no program was out of memory");
+    for response in &killed {
+        server.wait_for_log_of(response.id(), "out of memory");
+    }
+    assert!(responses.iter().all(|response| matches!(response.status, 200 | 502)));
+    assert_eq!(agent(&server, place), before);
 }
 
 fn a_dcgi_that_is_killed_leaves_nothing_running(place: &Place) {

@@ -102,6 +102,11 @@ fn main() {
                 let memory = vec![1_u8; text.parse().unwrap()];
                 writeln!(out, "{}", memory.iter().map(|byte| u64::from(*byte)).sum::<u64>())
             }
+            // Until the end.
+            "hold" => {
+                vec![1_u8; text.parse().unwrap()].leak();
+                Ok(())
+            }
             "close" => {
                 unsafe { close(text.parse().unwrap()) };
                 Ok(())

@@ -10,6 +10,7 @@ use std::ptr::null;
 
 use rustix::process::Pid;
 
+use super::step;
 use super::sys::{self, Errno, Fd};
 
 /// How much memory a child has for its calls until it is another program.
@@ -18,6 +19,11 @@ const STACK: usize = 32 << 10;
 /// What may be handled or ignored here, and is at its default in a program. `exec` itself sees to what is handled, but a
 /// handler must not run in the child before that.
 const SIGNALS: [c_int; 4] = [libc::SIGPIPE, libc::SIGCHLD, libc::SIGTERM, libc::SIGINT];
+
+/// Out of memory, the kernel kills whichever process is the largest, and to that adds so many thousandths of what the
+/// container may have: oom_score_adj, proc(5). A child can only be likelier to be killed than its parent, without
+/// privileges, and so the parent, without which no other child goes on, is spared.
+const OOM_SCORE_ADJ: &[u8] = b"500";
 
 /// Starts programs.
 #[derive(Debug)]
@@ -56,7 +62,8 @@ impl Spawner {
     }
 
     /// Executes a program in a process group of its own, whose id this gives: a child, with signals as a program expects
-    /// them, in this working directory. Returns once it is executed.
+    /// them, in this working directory; the kernel, out of memory, kills it rather than this process. Returns once it is
+    /// executed.
     ///
     /// # Errors
     /// Why it cannot be: of several paths, `EACCES` where one is there that may not be executed.
@@ -105,6 +112,8 @@ fn become_program(birth: &mut Birth<'_>) -> ! {
 
 fn prepare(streams: [Fd; 3]) -> sys::Result<()> {
     sys::lead_group()?;
+    // Of this child alone, for the parent waits in vfork(2). Where there is no /proc, or somebody has said more, so be it.
+    _ = step::write_file(c"/proc/self/oom_score_adj", OOM_SCORE_ADJ);
     for (stream, number) in streams.into_iter().zip(0..) {
         sys::dup_to(stream, number, false)?;
     }
@@ -176,6 +185,14 @@ mod tests {
             text.lines().map(|line| u64::from_str_radix(line.split('\t').nth(1).unwrap(), 16).unwrap());
         // Those from 32 on are whoever's has started the tests.
         assert_eq!(masks.map(|mask| mask & 0x7fff_ffff).collect::<Vec<_>>(), [0, 0], "{text}");
+    }
+
+    #[test]
+    fn a_program_is_killed_for_want_of_memory_before_its_parent() {
+        let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        let (text, _) = run("cat /proc/self/oom_score_adj", &strings(["PATH=/bin:/usr/bin"]));
+        assert_eq!(text, "500\n");
+        assert_eq!(std::fs::read_to_string("/proc/self/oom_score_adj").unwrap(), own);
     }
 
     #[test]

@@ -529,7 +529,7 @@ fn make_file(path: &CStr, content: &[u8], host_name: &[u8]) -> sys::Result<()> {
     done
 }
 
-fn write_file(path: &CStr, content: &[u8]) -> sys::Result<()> {
+pub(super) fn write_file(path: &CStr, content: &[u8]) -> sys::Result<()> {
     let file = sys::open(path, libc::O_WRONLY, 0)?;
     let done = sys::write(file, content).map(drop);
     sys::close(file);
