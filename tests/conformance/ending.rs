@@ -38,8 +38,9 @@ cases![
     a_program_that_complains_now_and_then_is_not_idle,
 ];
 
-/// How soon something has to be seen on a machine at work.
-const SOON: Duration = Duration::from_secs(10);
+/// How soon something has to be seen: before the default `timeout` would do it. An engine that makes and removes
+/// containers for seven servers at a time was seen to stand still for ten seconds.
+const SOON: Duration = Duration::from_secs(25);
 
 /// A server with one route and a folder, which the program has as `/data`.
 struct WithFolder {
@@ -167,8 +168,11 @@ fn what_a_program_leaves_running_works_on_after_the_answer(server: &Server) {
 fn what_a_program_leaves_running_keeps_its_place(server: &Server) {
     let with = WithFolder::new(server, "max_concurrency = 1\nqueue = 0");
     let lingering = format!("/?text&print=body&{}", child("close=1&close=2&trap&touch=/data/on&awaitterm"));
-    let response = with.server.get(&lingering);
-    assert_eq!(&*response.text(), "body");
+    // The container of the request that has shown the server to serve may still be there.
+    wait_until("a place is free", SOON, || {
+        let response = with.server.get(&lingering);
+        response.status == 200 && response.text() == "body"
+    });
     assert_eq!(with.server.get("/?text").status, 503);
     wait_until("its place is free", SOON, || with.server.get("/?text").status == 200);
 }
@@ -219,7 +223,7 @@ fn what_complains_without_end_keeps_nobody_else_waiting(server: &Server) {
     }
     let began = Instant::now();
     assert_eq!(&*with.server.get("/?text&print=served").text(), "served");
-    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 // === how everything is ended ===

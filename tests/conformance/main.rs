@@ -19,9 +19,10 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Trial};
 
+use common::docker::docker;
 use common::engine::{open_folder, take_back_cgroups};
 use common::server::FOLDER;
-use common::{Server, Under};
+use common::{PATIENCE, Server, Under, wait_until};
 
 /// A sentence, and what shows it.
 type Case = (&'static str, fn(&Server));
@@ -135,6 +136,14 @@ impl Mode {
         let config = format!("engine = \"{}\"\n{routes}", self.engine);
         let folder = folder.join(self.name.replace("::", "-"));
         std::fs::create_dir(&folder).unwrap();
-        Server::start_under((self.under)(&folder), &config, |_| {})
+        let server = Server::start_under((self.under)(&folder), &config, |_| {});
+        if self.engine == "docker" {
+            // Dozens of containers start with it where they stay; an engine stands still meanwhile, and cases have limits.
+            wait_until("it serves", PATIENCE, || server.get("/p?text").status == 200);
+            let name = format!("name=^/dcgi-{}-", server.pid());
+            let starting = ["ps", "-aq", "--filter", &name, "--filter", "status=created"];
+            wait_until("containers have started", PATIENCE, || docker(&starting).is_empty());
+        }
+        server
     }
 }

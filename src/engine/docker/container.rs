@@ -32,8 +32,9 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 /// back-pressure.
 const CHUNKS: usize = 2;
 
-/// How long a reaper waits for a removal that does not succeed. The container's own task goes on trying.
-const REAP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reaper waits for a removal that does not succeed. The container's own task goes on trying. Engines that make
+/// many containers at a time were seen to stand still for ten seconds: until then there is nothing to despair of.
+const REAP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pauses between tries to remove a container: from the first to at most the second.
 const REMOVE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
