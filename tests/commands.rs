@@ -117,6 +117,27 @@ fn check_says_what_requests_share_where_they_share_a_container() {
 }
 
 #[test]
+fn check_warns_of_directories_that_are_not_there() {
+    let file = File::new(
+        "[[route]]\npath = \"/root\"\nrootfs = \"/srv/nosuch\"\ncommand = [\"/x\"]\n\
+         [[route]]\npath = \"/volume\"\nimage = \"x\"\nvolumes = [\"/srv/gone:/a:ro\", \"/usr:/b:ro\", \"named:/c\"]\n",
+    );
+    let (code, said, _) = dcgi(&["check", "-c", file.path()], b"");
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("warning: route `/root`: rootfs, /srv/nosuch, cannot be found: No such file"),
+        "{said}"
+    );
+    assert!(
+        said.contains(
+            "warning: route `/volume`: the source of a volume, /srv/gone, cannot be found: No such file"
+        ),
+        "{said}"
+    );
+    assert_eq!(said.matches("cannot be found").count(), 2, "{said}");
+}
+
+#[test]
 fn a_configuration_file_that_is_not_there_is_named() {
     let (code, _, said) = dcgi(&["check", "-c", "/nowhere/dcgi.toml"], b"");
     assert_eq!(code, 1);

@@ -449,10 +449,16 @@ fn a_user_that_the_image_does_not_know_is_named() {
 
 #[test]
 fn a_network_is_refused_with_the_engine_that_has_it() {
-    is_refused(
-        "network = \"bridge\"",
-        "no network `bridge`: it knows `none` and `host`; use engine = \"docker\"",
-    );
+    let folder = common::server::unique_path("network");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("dcgi.toml");
+    fs::write(&path, format!("engine = \"embedded\"\n{ROUTE}network = \"bridge\"\n")).unwrap();
+    for command in ["serve", "check"] {
+        let (code, _, said) = common::server::dcgi(&[command, "-c", path.to_str().unwrap()], b"");
+        let why = "route `/`: the embedded engine has no network `bridge`: it knows `none` and `host`; use engine = \"docker\"";
+        assert!(code == 1 && said.contains(why), "{said}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

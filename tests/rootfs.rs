@@ -222,6 +222,15 @@ fn a_docker_engine_has_no_root_directories_and_says_so() {
     assert_eq!(code, 1);
     let why = "`rootfs` is the embedded engine's alone";
     assert!(said.contains(why), "{said}");
+    // Nor does anything begin to listen that could only refuse.
+    for arguments in [
+        &["serve", "-c", path.to_str().unwrap()][..],
+        &["run", "--listen", "127.0.0.1:0", "--engine", "docker", "--rootfs", "/", "--", "/bin/date"],
+    ] {
+        let (code, _, said) = common::server::dcgi(arguments, b"");
+        assert_eq!(code, 1);
+        assert!(said.contains(why) && said.contains("use engine = \"embedded\""), "{said}");
+    }
     let (code, table, said) = {
         fs::write(&path, format!("engine = \"embedded\"\n{config}")).unwrap();
         common::server::dcgi(&["check", "-c", path.to_str().unwrap()], b"")

@@ -1,9 +1,10 @@
 //! What programs of a shared container have left running outside of their process groups.
 //!
 //! A daemon leaves its group and its parent. Then nothing says any more whose it was, but that it is in this container; it
-//! has come to process 1 as an orphan, and kept the variables that it was started with, unless it has seen to that. So process
-//! 1 looks, once a second after a program has ended, and always where workers have programs, for orphans whose request does not run any more, and has them end as what a program leaves
-//! running in its group ends: after they have lingered, first by `SIGTERM`, then by `SIGKILL`.
+//! has come to process 1 as an orphan, and kept the variables that it was started with, unless it has seen to that. So
+//! process 1 looks, once a second after a program has ended, and always where workers have programs, for orphans whose
+//! request does not run any more, and has them end as what a program leaves running in its group ends: after they have
+//! lingered, first by `SIGTERM`, then by `SIGKILL`.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;

@@ -3,19 +3,19 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use bytesize::ByteSize;
 use clap::Args;
 use comfy_table::Table;
-use dcgi::config::{Config, EngineChoice};
+use dcgi::config::Config;
 use dcgi::engine::auto::survey;
 use dcgi::engine::embedded::EmbeddedEngine;
-use dcgi::engine::{Choice, Isolation, Network};
+use dcgi::engine::{Choice, Isolation, Volume};
 use dcgi::gateway::{Output, ProgramRoute};
 use dcgi::images::Store;
 use dcgi::site::Route;
 
-use super::{ConfigFile, engine};
+use super::ConfigFile;
+use super::engine::{self, served};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -25,7 +25,7 @@ pub(super) struct Options {
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let config = options.file.load()?;
-    suit_engines(&config.routes)?;
+    engine::suit(&config.routes)?;
     let choices = choices(&config).await;
     let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
     println!("listen  {}", listen.join(", "));
@@ -33,6 +33,9 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     println!("{}\n", table(&config.routes, &choices));
     for (route, choice) in served(&config.routes).map(|(route, _)| route).zip(&choices) {
         println!("{}  {choice}", route.name());
+    }
+    for (route, missing) in missing(&config.routes) {
+        println!("\nwarning: route `{}`: {missing}: its requests will be answered with 502", route.name());
     }
     for route in &config.routes {
         if let Some(ProgramRoute { program, .. }) = route.program()
@@ -64,36 +67,19 @@ async fn choices(config: &Config) -> Vec<Choice> {
     survey(engine::programs(config), store.as_ref()).await
 }
 
-/// The routes that run a program.
-fn served(routes: &[Route]) -> impl Iterator<Item = (&Route, &ProgramRoute)> {
-    routes.iter().filter_map(|route| route.program().map(|program| (route, program)))
-}
-
-/// Whether the engines that routes name have what those ask for.
-fn suit_engines(routes: &[Route]) -> anyhow::Result<()> {
-    for (route, ProgramRoute { program, .. }) in served(routes) {
-        if program.engine == EngineChoice::Docker
-            && let Some(why) = program.needs_embedded()
-        {
-            bail!("route `{}`: {why}, and the file says engine = \"docker\"", route.name());
-        }
-        if program.engine != EngineChoice::Docker
-            && let Some(why) = program.needs_embedded()
-            && let network @ (Network::Bridge | Network::Named(_)) = &program.network
-        {
-            bail!("route `{}`: {why}, which has no network `{}`", route.name(), network.as_str());
-        }
-        if program.engine == EngineChoice::Embedded
-            && let network @ (Network::Bridge | Network::Named(_)) = &program.network
-        {
-            bail!(
-                "route `{}`: the embedded engine has no network `{}`, only `none` and `host`; engine = \"docker\" has",
-                route.name(),
-                network.as_str()
-            );
-        }
-    }
-    Ok(())
+/// What of this machine's routes name and is not there now. It may come before a request does.
+fn missing(routes: &[Route]) -> impl Iterator<Item = (&Route, String)> {
+    served(routes).flat_map(|(route, ProgramRoute { program, .. })| {
+        let root = program.rootfs.iter().map(|path| ("rootfs", path));
+        let sources = program.volumes.iter().filter_map(|volume| match volume {
+            Volume::Bind { source, .. } => Some(("the source of a volume", source)),
+            Volume::Named { .. } => None,
+        });
+        root.chain(sources).filter_map(move |(what, path)| {
+            let error = std::fs::metadata(path).err()?;
+            Some((route, format!("{what}, {}, cannot be found: {error}", path.display())))
+        })
+    })
 }
 
 fn table(routes: &[Route], choices: &[Choice]) -> Table {

@@ -2,13 +2,48 @@
 
 use std::sync::Arc;
 
+use anyhow::bail;
 use dcgi::agent::Executable;
 use dcgi::config::{Config, EngineChoice};
 use dcgi::engine::auto::AutoEngine;
 use dcgi::engine::docker::{DockerEngine, Endpoint};
 use dcgi::engine::embedded::EmbeddedEngine;
-use dcgi::engine::{Engine, EngineError, EngineErrorKind, Program};
+use dcgi::engine::{Engine, EngineError, EngineErrorKind, Network, Program};
+use dcgi::gateway::ProgramRoute;
 use dcgi::images::Store;
+use dcgi::site::Route;
+
+/// The routes that run a program.
+pub(super) fn served(routes: &[Route]) -> impl Iterator<Item = (&Route, &ProgramRoute)> {
+    routes.iter().filter_map(|route| route.program().map(|program| (route, program)))
+}
+
+/// Whether the engines that routes name have what those ask for.
+pub(super) fn suit(routes: &[Route]) -> anyhow::Result<()> {
+    for (route, ProgramRoute { program, .. }) in served(routes) {
+        if program.engine == EngineChoice::Docker
+            && let Some(why) = program.needs_embedded()
+        {
+            bail!("route `{}`: {why}, and its engine is \"docker\"; use engine = \"embedded\"", route.name());
+        }
+        if program.engine != EngineChoice::Docker
+            && let Some(why) = program.needs_embedded()
+            && let network @ (Network::Bridge | Network::Named(_)) = &program.network
+        {
+            bail!("route `{}`: {why}, which has no network `{}`", route.name(), network.as_str());
+        }
+        if program.engine == EngineChoice::Embedded
+            && let network @ (Network::Bridge | Network::Named(_)) = &program.network
+        {
+            bail!(
+                "route `{}`: the embedded engine has no network `{}`: it knows `none` and `host`; use engine = \"docker\"",
+                route.name(),
+                network.as_str()
+            );
+        }
+    }
+    Ok(())
+}
 
 /// One engine for everything.
 pub(super) enum Single {
@@ -35,8 +70,9 @@ pub(super) enum Use {
     Once,
 }
 
-/// Connects to the engines that the routes of a configuration may need, or makes them.
+/// Connects to the engines that the routes of a configuration may need, or makes them, where they [`suit`].
 pub(super) async fn connect(config: &Config, usage: Use) -> anyhow::Result<Arc<dyn Engine>> {
+    suit(&config.routes)?;
     let wanted = |choice| programs(config).any(|program| program.engine == choice);
     let (auto, docker, by_us) =
         (wanted(EngineChoice::Auto), wanted(EngineChoice::Docker), wanted(EngineChoice::Embedded));
@@ -83,7 +119,7 @@ pub(super) async fn single(choice: EngineChoice) -> anyhow::Result<Single> {
 
 /// What the routes of a configuration run.
 pub(super) fn programs(config: &Config) -> impl Iterator<Item = &Program> {
-    config.routes.iter().filter_map(|route| route.program()).map(|route| &route.program)
+    served(&config.routes).map(|(_, route)| &route.program)
 }
 
 async fn docker() -> anyhow::Result<Single> {

@@ -45,12 +45,17 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     println!("directory  {}", if folder.is_empty() { "/" } else { folder });
     println!("limits     timeout {}", or_none(limits.timeout.map(humantime::format_duration)));
     println!("           idle_timeout {}", or_none(limits.idle_timeout.map(humantime::format_duration)));
+    println!("           linger {}", humantime::format_duration(limits.linger));
+    println!("           kill_grace {}", humantime::format_duration(limits.kill_grace));
     println!("           max_concurrency {}, queue {}", limits.max_concurrency, limits.queue);
     println!("           max_request_body {}", or_none(limits.max_request_body.map(ByteSize::b)));
     println!("           max_response_body {}", or_none(limits.max_response_body.map(ByteSize::b)));
     println!("           memory {}", or_none(route.program.memory.map(ByteSize::b)));
     println!("           cpus {}, pids {}", or_none(route.program.cpus), or_none(route.program.pids));
-    println!("\nenvironment, over the image's own");
+    match &route.program.rootfs {
+        Some(_) => println!("\nenvironment"),
+        None => println!("\nenvironment, over the image's own"),
+    }
     for (name, value) in &route.program.env {
         if !found.invocation.env.iter().any(|(computed, _)| computed == name) {
             println!("  {name}={value}");

@@ -120,11 +120,15 @@ pub(super) fn duration(value: &DeValue<'_>) -> Reading<Duration> {
 
 /// The same, or `"0s"`.
 pub(super) fn duration_or_zero(value: &DeValue<'_>) -> Reading<Duration> {
+    let without_unit = |number: i64| format!("expected a duration with its unit; write \"{number}s\"");
     if let Some(number) = integer(value) {
-        return Err(format!("expected a duration with its unit; write \"{number}s\""));
+        return Err(without_unit(number));
     }
     let duration = value.as_str().and_then(|text| humantime::parse_duration(text).ok());
-    match duration.ok_or("expected a duration such as \"30s\"")? {
+    let bare = || value.as_str().and_then(|text| text.parse().ok()).map(without_unit);
+    match duration
+        .ok_or_else(|| bare().unwrap_or_else(|| "expected a duration such as \"30s\"".to_owned()))?
+    {
         duration if duration > LONGEST => Err("expected at most \"365days\"".to_owned()),
         duration => Ok(duration),
     }
@@ -196,7 +200,12 @@ mod tests {
 
     #[test]
     fn a_bare_number_is_no_duration_and_is_told_how_to_become_one() {
-        assert_eq!(read("30", duration), Err("expected a duration with its unit; write \"30s\"".to_owned()));
+        for bare in ["30", "'30'"] {
+            assert_eq!(
+                read(bare, duration),
+                Err("expected a duration with its unit; write \"30s\"".to_owned())
+            );
+        }
     }
 
     #[test]

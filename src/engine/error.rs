@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use rustix::io::Errno;
+
 use crate::images::{StoreError, StoreErrorKind};
 
 /// An engine could not do what it was asked.
@@ -51,6 +53,23 @@ impl EngineError {
     }
 }
 
+/// Why a command line is not executed, as far as execve(2) tells by its error.
+pub(super) fn not_executed(command: &str, error: Option<i32>) -> String {
+    let ask = match error.map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT) => {
+            " (is it there, and what its `#!` line names? Where that line ends in CRLF, the CR is part of the name)"
+        }
+        Some(Errno::ACCESS) => {
+            " (may its user execute it? `chmod +x`, and let that user into its directories)"
+        }
+        Some(Errno::NOEXEC) => {
+            " (a script needs a `#!` line, anything else has to be made for this processor)"
+        }
+        _ => "",
+    };
+    format!("the program `{command}` cannot be run{ask}")
+}
+
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
@@ -72,5 +91,21 @@ impl From<StoreError> for EngineError {
         };
         let (what, source) = error.into_parts();
         Self { kind, what, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_executed_is_asked_about_by_its_error() {
+        let said = |error: Errno| not_executed("/cgi/x", Some(error.raw_os_error()));
+        assert!(said(Errno::NOENT).starts_with("the program `/cgi/x` cannot be run (is it there"));
+        assert!(said(Errno::NOENT).contains("CRLF"));
+        assert!(said(Errno::ACCESS).contains("chmod +x"));
+        assert!(said(Errno::NOEXEC).contains("needs a `#!` line"));
+        assert_eq!(said(Errno::NOMEM), "the program `/cgi/x` cannot be run");
+        assert_eq!(not_executed("/cgi/x", None), "the program `/cgi/x` cannot be run");
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::DropGuard;
 ///
 /// It streams what the program prints as it comes. Where the program cannot finish its answer, reading
 /// yields an error, and a server must then abort the connection: a cut answer must not look whole. Dropping a
-/// body before its end kills the program.
+/// body before its end ends the program.
 #[derive(Debug, Default)]
 pub struct Body {
     content: Content,

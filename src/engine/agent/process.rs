@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::hand_over::outcome;
 use crate::agent::{Answer, TERMINATE};
+use crate::engine::error::not_executed;
 use crate::engine::streams::Streams;
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Lease, Process, Reaper};
 
@@ -130,7 +131,7 @@ pub(in crate::engine) fn status(
         Ok(Answer::Exited { code, .. }) => Ok(ExitStatus::Exited(code)),
         Ok(Answer::Signalled { signal, .. }) => Ok(signalled(signal)),
         Ok(Answer::Failed(errno)) => {
-            Err(EngineError::new(EngineErrorKind::Refused, format!("the program `{command}` cannot be run"))
+            Err(EngineError::new(EngineErrorKind::Refused, not_executed(command, Some(errno)))
                 .because(io::Error::from_raw_os_error(errno)))
         }
         Err(error) if alone && error.kind() == io::ErrorKind::UnexpectedEof => Ok(signalled(SIGKILL)),

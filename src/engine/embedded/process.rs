@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::pool::{Pool, Sandbox, exhausted};
+use crate::engine::error::not_executed;
 use crate::engine::output::Progress;
 use crate::engine::streams::{Streams, pipes};
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Invocation, Process, Reaper};
@@ -225,7 +226,7 @@ impl Pool {
             false => EngineErrorKind::Refused,
         };
         let what = match failure.of_program {
-            true => format!("the program `{}` cannot be run", command_line.join(" ")),
+            true => not_executed(&command_line.join(" "), failure.execve_error),
             false => format!("a container of {} cannot be made", self.program.made_from()),
         };
         EngineError::new(kind, what).because(failure)

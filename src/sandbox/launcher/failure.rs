@@ -59,6 +59,8 @@ pub(crate) struct Failure {
     what: String,
     /// Whether it is the program that cannot be executed, and not the container that cannot be made.
     pub(crate) of_program: bool,
+    /// With which error it was not executed.
+    pub(crate) execve_error: Option<i32>,
     /// Whether something of the machine's had run out, so that another try may succeed.
     pub(crate) is_exhaustion: bool,
     /// Whether something of the host's is not what it was when the container was planned.
@@ -80,6 +82,7 @@ impl Failure {
         Self {
             what: what.to_owned(),
             of_program: matches!(step, Some(Step::Execute | Step::WorkingDirectory)),
+            execve_error: matches!(step, Some(Step::Execute)).then_some(errno),
             is_exhaustion: matches!(
                 errno,
                 libc::EAGAIN | libc::ENOMEM | libc::ENFILE | libc::EMFILE | libc::ENOSPC
