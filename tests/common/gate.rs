@@ -7,6 +7,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 
+/// How much is passed on at a time, or twice that.
+const PIECE: usize = 64 << 10;
+
 /// A socket in front of an engine's. Removed on drop; connections that are open stay.
 pub struct Gate {
     socket: PathBuf,
@@ -103,7 +106,7 @@ impl Shared {
         let (mut from_client, mut to_engine) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
         let asked = exporting.clone();
         std::thread::spawn(move || {
-            let mut buffer = vec![0; 64 << 10];
+            let mut buffer = vec![0; PIECE];
             while let Ok(read @ 1..) = from_client.read(&mut buffer) {
                 // A client sends its next request when it has had the last answer.
                 let head = String::from_utf8_lossy(&buffer[..read.min(1024)]);
@@ -118,9 +121,9 @@ impl Shared {
             _ = to_engine.shutdown(Shutdown::Write);
         });
         let (mut from_engine, mut to_client) = (engine, client);
-        let mut buffer = vec![0; 64 << 10];
+        let mut buffer = vec![0; 2 * PIECE];
         let mut begun = false;
-        while let Ok(read @ 1..) = from_engine.read(&mut buffer) {
+        while let Ok(mut read @ 1..) = from_engine.read(&mut buffer[..PIECE]) {
             if *exporting.lock().unwrap() {
                 let mut state = self.state.lock().unwrap();
                 if !begun {
@@ -128,9 +131,18 @@ impl Shared {
                     begun = true;
                 }
                 if let Some((from, to)) = state.forged {
-                    let found = buffer[..read].windows(from.len()).position(|part| part == from.as_bytes());
-                    if let Some(at) = found {
-                        buffer[at..at + to.len()].copy_from_slice(to.as_bytes());
+                    // What has begun to be it is looked at when the rest is there.
+                    while read < buffer.len() && ends_in_a_beginning(&buffer[..read], from.as_bytes()) {
+                        match from_engine.read(&mut buffer[read..]) {
+                            Ok(more @ 1..) => read += more,
+                            _ => break,
+                        }
+                    }
+                    // Wherever it stands: an image's configuration is there a second time, for engines of old.
+                    for at in 0..read.saturating_sub(from.len() - 1) {
+                        if buffer[at..read].starts_with(from.as_bytes()) {
+                            buffer[at..at + to.len()].copy_from_slice(to.as_bytes());
+                        }
                     }
                 }
                 drop(self.changed.wait_while(state, |state| state.shut).unwrap());
@@ -143,4 +155,9 @@ impl Shared {
         }
         _ = to_client.shutdown(Shutdown::Both);
     }
+}
+
+/// Whether a text may go on as another that has begun at its end.
+fn ends_in_a_beginning(text: &[u8], whole: &[u8]) -> bool {
+    (1..whole.len()).any(|length| text.ends_with(&whole[..length]))
 }
