@@ -63,13 +63,10 @@ pub(crate) const CASES_OF_DOCKER: &[crate::Case] = &[
 ];
 
 /// The same for one whose processes are dcgi's own.
-pub(crate) const CASES_OF_EMBEDDED: &[crate::Case] = &[
-    (
-        "a_launcher_that_is_killed_after_the_header_aborts_the_connection_and_is_replaced",
-        a_launcher_that_is_killed_after_the_header_aborts_the_connection_and_is_replaced,
-    ),
-    ("a_network_that_only_docker_has_is_502_and_says_so", a_network_that_only_docker_has_is_502_and_says_so),
-];
+pub(crate) const CASES_OF_EMBEDDED: &[crate::Case] = &[(
+    "a_launcher_that_is_killed_after_the_header_aborts_the_connection_and_is_replaced",
+    a_launcher_that_is_killed_after_the_header_aborts_the_connection_and_is_replaced,
+)];
 
 /// Asserts a whole answer of dcgi's own with this status line.
 #[track_caller]
@@ -309,12 +306,6 @@ fn a_launcher_that_is_killed_after_the_header_aborts_the_connection_and_is_repla
 fn kill(pid: u32) {
     let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
     assert!(killed.success());
-}
-
-fn a_network_that_only_docker_has_is_502_and_says_so(server: &Server) {
-    let route = "[[route]]\npath = \"/bridged\"\nimage = \"IMAGE\"\npull = \"never\"\nnetwork = \"bridge\"\n";
-    let server = server.beside(route, |_| {});
-    assert_cannot_start(&server, "/bridged", "use engine = \"docker\"");
 }
 
 /// A socket that leads to the engine, for as long as it is not cut.
