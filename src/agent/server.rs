@@ -184,6 +184,8 @@ impl Server {
                 }
                 self.workers.terminate();
                 source = None;
+                // What ends from here on, in this very turn too, leaves no connection that is waited for.
+                self.keeps_connections = false;
                 self.sessions.retain(|session| session.scope.is_some() || session.is_lingering);
             }
             // After the wish to end, of which workers may have heard too.
