@@ -23,12 +23,14 @@ const SIGNALS: [c_int; 4] = [libc::SIGPIPE, libc::SIGCHLD, libc::SIGTERM, libc::
 /// Out of memory, the kernel kills whichever process is the largest, and to that adds so many thousandths of what the
 /// container may have: oom_score_adj, proc(5). A child can only be likelier to be killed than its parent, without
 /// privileges, and so the parent, without which no other child goes on, is spared.
-const OOM_SCORE_ADJ: &[u8] = b"500";
+const OOM_SCORE_ADJ: i32 = 500;
 
 /// Starts programs.
 #[derive(Debug)]
 pub(crate) struct Spawner {
     stack: &'static mut [u8],
+    /// What a program's `oom_score_adj` is to be, where this process's own is less.
+    oom_score_adj: Option<String>,
 }
 
 /// What a program is started with.
@@ -50,6 +52,7 @@ struct Birth<'a> {
     arguments: *const *const c_char,
     environment: *const *const c_char,
     streams: [Fd; 3],
+    oom_score_adj: Option<&'a [u8]>,
     error: Option<Errno>,
 }
 
@@ -58,7 +61,11 @@ impl Spawner {
     /// Where there is no memory.
     pub(crate) fn new() -> io::Result<Self> {
         let stack = sys::map_memory(STACK).map_err(error)?;
-        Ok(Self { stack })
+        // Where there is no /proc, nobody can say.
+        let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
+        let own = own.and_then(|own| own.trim().parse::<i32>().ok());
+        let oom_score_adj = own.filter(|own| *own < OOM_SCORE_ADJ).map(|_| OOM_SCORE_ADJ.to_string());
+        Ok(Self { stack, oom_score_adj })
     }
 
     /// Executes a program in a process group of its own, whose id this gives: a child, with signals as a program expects
@@ -77,6 +84,7 @@ impl Spawner {
             arguments: arguments.as_ptr(),
             environment: environment.as_ptr(),
             streams: execution.streams.map(|stream| stream.as_raw_fd()),
+            oom_score_adj: self.oom_score_adj.as_deref().map(str::as_bytes),
             error: None,
         };
         // Until they are at their defaults in the child: what our handlers would do there, they would do here.
@@ -103,18 +111,20 @@ fn error(Errno(errno): Errno) -> io::Error {
 
 /// The child's whole life. It shares this process's memory: nothing here allocates or takes a lock.
 fn become_program(birth: &mut Birth<'_>) -> ! {
-    birth.error = Some(match prepare(birth.streams) {
+    birth.error = Some(match prepare(birth) {
         Ok(()) => execute_first(birth.paths, birth.arguments, birth.environment),
         Err(errno) => errno,
     });
     sys::exit(127)
 }
 
-fn prepare(streams: [Fd; 3]) -> sys::Result<()> {
+fn prepare(birth: &Birth<'_>) -> sys::Result<()> {
     sys::lead_group()?;
-    // Of this child alone, for the parent waits in vfork(2). Where there is no /proc, or somebody has said more, so be it.
-    _ = step::write_file(c"/proc/self/oom_score_adj", OOM_SCORE_ADJ);
-    for (stream, number) in streams.into_iter().zip(0..) {
+    if let Some(oom_score_adj) = birth.oom_score_adj {
+        // Of this child alone, for the parent waits in vfork(2). Somebody may have mounted something over it: so be it.
+        _ = step::write_file(c"/proc/self/oom_score_adj", oom_score_adj);
+    }
+    for (stream, number) in birth.streams.into_iter().zip(0..) {
         sys::dup_to(stream, number, false)?;
     }
     SIGNALS.into_iter().for_each(sys::reset_signal);
@@ -190,6 +200,7 @@ mod tests {
     #[test]
     fn a_program_is_killed_for_want_of_memory_before_its_parent() {
         let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        assert!(own.trim().parse::<i32>().unwrap() < OOM_SCORE_ADJ, "these tests are run as programs: {own}");
         let (text, _) = run("cat /proc/self/oom_score_adj", &strings(["PATH=/bin:/usr/bin"]));
         assert_eq!(text, "500\n");
         assert_eq!(std::fs::read_to_string("/proc/self/oom_score_adj").unwrap(), own);
