@@ -89,8 +89,8 @@ fn assert_killed(server: &Server, response: &Response) {
     wait_until("the program is gone", SOON, || server.containers_for(response.id()) == 0);
 }
 
-/// A second for the kill, and the rest for the engine, which has many a container to remove at a time; less than the
-/// default `timeout`.
+/// A second for the kill, and the rest for the engine, which has many a container to remove at a time; less than
+/// the routes' `idle_timeout`.
 const SOON: Duration = Duration::from_secs(25);
 
 // === printed nothing, no blank line, a malformed header or status ===
