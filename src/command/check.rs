@@ -1,6 +1,7 @@
 //! `dcgi check`
 
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use bytesize::ByteSize;
@@ -35,7 +36,10 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         println!("{}  {choice}", route.name());
     }
     for (route, missing) in missing(&config.routes) {
-        println!("\nwarning: route `{}`: {missing}: its requests will be answered with 502", route.name());
+        println!(
+            "\nwarning: route `{}`: {missing}: its requests will be answered with 502, unless its engine is on another machine",
+            route.name()
+        );
     }
     for route in &config.routes {
         if let Some(ProgramRoute { program, .. }) = route.program()
@@ -76,7 +80,8 @@ fn missing(routes: &[Route]) -> impl Iterator<Item = (&Route, String)> {
             Volume::Named { .. } => None,
         });
         root.chain(sources).filter_map(move |(what, path)| {
-            let error = std::fs::metadata(path).err()?;
+            // Who may not look cannot say.
+            let error = std::fs::metadata(path).err().filter(|error| error.kind() == ErrorKind::NotFound)?;
             Some((route, format!("{what}, {}, cannot be found: {error}", path.display())))
         })
     })

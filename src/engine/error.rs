@@ -57,10 +57,10 @@ impl EngineError {
 pub(super) fn not_executed(command: &str, error: Option<i32>) -> String {
     let ask = match error.map(Errno::from_raw_os_error) {
         Some(Errno::NOENT) => {
-            " (is it there, and what its `#!` line names? Where that line ends in CRLF, the CR is part of the name)"
+            " (is it there, and its working directory, and what its `#!` line names? Where that line ends in CRLF, the CR is part of the name)"
         }
         Some(Errno::ACCESS) => {
-            " (may its user execute it? `chmod +x`, and let that user into its directories)"
+            " (may its user execute it? `chmod +x`, and let that user into its directories and the working directory)"
         }
         Some(Errno::NOEXEC) => {
             " (a script needs a `#!` line, anything else has to be made for this processor)"
