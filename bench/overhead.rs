@@ -44,6 +44,7 @@ impl Engine for Nothing {
             stdin: Box::pin(tokio::io::sink()),
             stdout: Box::pin(output),
             stderr: Box::pin(tokio::io::empty()),
+            ended: None,
             exit: async { Ok(ExitStatus::Exited(0)) }.boxed(),
             reaper: Reaper::new(|| {}, (), async {}),
         };

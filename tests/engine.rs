@@ -2,21 +2,21 @@
 
 mod common;
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use common::docker::{PrivateEngine, docker};
 use common::engine::open_folder;
 use common::server::unique_path;
-use common::{PATIENCE, Server, wait_until};
+use common::{PATIENCE, Server, pause, wait_until};
 
 const ROUTE: &str = "[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\nwarm = 0\n";
 
@@ -70,6 +70,56 @@ fn an_engine_that_dies_in_the_middle_cuts_answers_and_leaves_no_container() {
     wait_until("all containers are removed", PATIENCE, || containers() == 0);
     assert_eq!(server.get("/p?text&print=served").text(), "served");
     wait_until("that one too", PATIENCE, || containers() == 0);
+}
+
+#[test]
+fn the_answer_of_a_program_that_is_killed_while_the_engine_stands_still_is_cut() {
+    let engine = PrivateEngine::start();
+    let server = Server::start_with(ROUTE, |command| {
+        command.env("DOCKER_HOST", engine.host());
+    });
+    let mut connection = server.connect();
+    connection
+        .send("POST /p?text&print=begun&read=1&kill=9 HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n");
+    let mut answer = connection.head();
+    assert_eq!(connection.chunk().as_deref(), Some(b"begun".as_slice()));
+    engine.stand_still();
+    connection.send("x");
+    connection.body(&mut answer);
+    engine.go_on();
+    assert!(!answer.complete, "an answer that was cut looks whole");
+    server.wait_for_log_of(answer.id(), "killed");
+}
+
+#[test]
+fn half_a_body_has_no_end_before_its_program_is_gone_however_long_the_engine_takes() {
+    let folder = open_folder();
+    let busy = Busy::default();
+    let relay = Relay::start({
+        let busy = busy.clone();
+        move |client| Ok(WhileBusy(client, busy.clone()))
+    });
+    // By the engine's own stream: what is process 1 has no agent.
+    let route = ROUTE.replace("warm = 0", "init = false\nrequest_body = \"stream\"\nkill_grace = \"0s\"");
+    let route = format!("{route}volumes = [\"{}:/data\"]\n", folder.display());
+    let server = Server::start_with(&route, |command| {
+        command.env("DOCKER_HOST", format!("tcp://{}", relay.0));
+    });
+    let mut connection = server.connect();
+    connection.send(
+        "POST /p?text&touch=/data/begun&count&touch=/data/end HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf",
+    );
+    wait_until("the program reads", PATIENCE, || folder.join("begun").exists());
+    busy.set(true);
+    drop(connection);
+    wait_until("the container is to be removed", PATIENCE, || busy.has_held("DELETE "));
+    // Longer than anybody waits for a removal.
+    pause(Duration::from_secs(12));
+    assert!(!folder.join("end").exists(), "the program has seen the end of half a body");
+    busy.set(false);
+    wait_until("the program is gone", PATIENCE, || server.containers() == 0);
+    assert!(!folder.join("end").exists(), "the program has seen the end of half a body");
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -308,6 +358,55 @@ impl Duplex for TcpStream {
             _ = to_engine.shutdown(Shutdown::Write);
         });
         let (mut from_engine, mut to_client) = (engine, self);
+        std::thread::spawn(move || {
+            _ = io::copy(&mut from_engine, &mut to_client);
+            _ = to_client.shutdown(Shutdown::Write);
+        });
+    }
+}
+
+/// An engine that hears nothing while it is busy, but that connections are closed.
+#[derive(Clone, Default)]
+struct Busy(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+
+impl Busy {
+    fn set(&self, busy: bool) {
+        self.0.0.lock().unwrap().0 = busy;
+        self.0.1.notify_all();
+    }
+
+    /// Whether this is among what it is yet to hear.
+    fn has_held(&self, what: &str) -> bool {
+        let held = &self.0.0.lock().unwrap().1;
+        held.windows(what.len()).any(|window| window == what.as_bytes())
+    }
+
+    fn hold(&self, bytes: &[u8]) {
+        let mut state = self.0.0.lock().unwrap();
+        if state.0 {
+            state.1.extend_from_slice(bytes);
+        }
+        drop(self.0.1.wait_while(state, |state| state.0).unwrap());
+    }
+}
+
+struct WhileBusy(TcpStream, Busy);
+
+impl Duplex for WhileBusy {
+    fn relay(self, engine: UnixStream) {
+        let Self(client, busy) = self;
+        let (mut from_client, mut to_engine) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(read @ 1..) = from_client.read(&mut bytes) {
+                busy.hold(&bytes[..read]);
+                if to_engine.write_all(&bytes[..read]).is_err() {
+                    break;
+                }
+            }
+            _ = to_engine.shutdown(Shutdown::Write);
+        });
+        let (mut from_engine, mut to_client) = (engine, client);
         std::thread::spawn(move || {
             _ = io::copy(&mut from_engine, &mut to_client);
             _ = to_client.shutdown(Shutdown::Write);

@@ -18,14 +18,16 @@ use super::EngineError;
 /// Dropping a `Process` kills the program and has everything made for it removed.
 pub struct Process {
     /// What the program reads. `shutdown` gives it end-of-file; dropping does not, before the program has ended: half of
-    /// what it reads is not to look like all. (Where an engine's own stream has to do, of an engine elsewhere, it may:
-    /// there, keep this until the program is gone.)
+    /// what it reads is not to look like all.
     pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
     /// What the program, and whatever it has started, prints. Ends when nobody has it open any more, which may be long
     /// after the program's end.
     pub stdout: Pin<Box<dyn AsyncRead + Send>>,
     /// What they complain about.
     pub stderr: Pin<Box<dyn AsyncRead + Send>>,
+    /// Resolves once the program itself has ended, where an engine knows that before it can say how: some are asked for the
+    /// reason of a kill. `None` where `exit` resolves as soon.
+    pub ended: Option<BoxFuture<'static, ()>>,
     /// How the program itself ended, whatever it has left running. Resolves once it has, or once the engine can no longer
     /// say.
     pub exit: BoxFuture<'static, Result<ExitStatus, EngineError>>,

@@ -39,6 +39,7 @@ const CHUNKS: usize = 1;
 
 type Stdout = Pin<Box<dyn AsyncRead + Send>>;
 type Exit = BoxFuture<'static, Result<ExitStatus, EngineError>>;
+type Ended = BoxFuture<'static, ()>;
 
 /// What a program has answered.
 #[derive(Debug)]
@@ -367,6 +368,8 @@ fn finished(status: Option<ExitStatus>) -> Result<(), Failure> {
 /// The program's end of it.
 pub(super) struct Source<'a> {
     stdout: Stdout,
+    /// Resolves where the program is known to have ended, if not how. `None` where that is not told apart, or has been.
+    ended: Option<Ended>,
     exit: Exit,
     /// What `exit` has given.
     status: Option<Result<ExitStatus, EngineError>>,
@@ -381,9 +384,10 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(stdout: Stdout, exit: Exit, activity: &'a Activity) -> Self {
+    pub(super) fn new(stdout: Stdout, ended: Option<Ended>, exit: Exit, activity: &'a Activity) -> Self {
         Self {
             stdout,
+            ended,
             exit,
             status: None,
             has_ended: false,
@@ -414,7 +418,7 @@ impl<'a> Source<'a> {
             tokio::select! {
                 biased;
                 read = self.stdout.read_buf(&mut self.buffer) => break read,
-                status = &mut self.exit => self.note(status),
+                status = end(&mut self.ended, &mut self.exit) => self.note(status),
             }
         };
         let read = read.map_err(Failure::Output)?;
@@ -426,9 +430,10 @@ impl<'a> Source<'a> {
         Ok((read > 0).then(|| self.buffer.split().freeze()))
     }
 
-    fn note(&mut self, status: Result<ExitStatus, EngineError>) {
+    fn note(&mut self, status: Option<Result<ExitStatus, EngineError>>) {
         self.has_ended = true;
-        self.status = Some(status);
+        self.ended = None;
+        self.status = status;
     }
 
     /// How the program has ended, however long that takes.
@@ -446,12 +451,16 @@ impl<'a> Source<'a> {
     /// How the program has ended, once its answer has. `None`: it runs on, and will not be heard of here.
     ///
     /// A program's end is told a moment after that of its output. It is waited for, because a program that was killed has
-    /// not finished its answer; but not without end.
+    /// not finished its answer; but not without end. How it has ended, once it is known to have, is: nothing else says
+    /// whether the answer is whole.
     async fn settled(&mut self) -> Result<Option<ExitStatus>, Failure> {
-        match tokio::time::timeout(SILENCE, self.ended()).await {
-            Ok(status) => status.map(Some),
-            Err(_) => Ok(None),
+        if !self.has_ended {
+            match tokio::time::timeout(SILENCE, end(&mut self.ended, &mut self.exit)).await {
+                Ok(status) => self.note(status),
+                Err(_) => return Ok(None),
+            }
         }
+        self.ended().await.map(Some)
     }
 
     /// Whether the program itself has ended, as far as anybody has asked.
@@ -472,6 +481,20 @@ impl<'a> Source<'a> {
                 _ => self.is_at_end = true,
             }
         }
+    }
+}
+
+/// Waits for a program's end, and says how it was where that is told at once.
+///
+/// Cancel safe.
+async fn end(ended: &mut Option<Ended>, exit: &mut Exit) -> Option<Result<ExitStatus, EngineError>> {
+    match ended {
+        None => Some(exit.await),
+        Some(ended) => tokio::select! {
+            biased;
+            status = exit => Some(status),
+            () = ended => None,
+        },
     }
 }
 
@@ -536,15 +559,24 @@ mod tests {
         then: impl Future<Output = ()> + Send + 'static,
         exit: ExitStatus,
     ) -> Result<Given, Failed> {
+        reply_of(printed, then, None, async move { exit }).await
+    }
+
+    async fn reply_of(
+        printed: &'static [u8],
+        then: impl Future<Output = ()> + Send + 'static,
+        ended: Option<Ended>,
+        exit: impl Future<Output = ExitStatus> + Send + 'static,
+    ) -> Result<Given, Failed> {
         let (mut program, stdout) = tokio::io::duplex(1024);
         let (sender, reply) = oneshot::channel();
         tokio::spawn(async move {
             let route = ProgramRoute::from(Program::new("image"));
             let detached = AtomicBool::new(false);
             let mut answering = Answering::new(&route, false, sender, CancellationToken::new(), &detached);
-            let exit = Box::pin(async move { Ok(exit) });
+            let exit = Box::pin(async move { Ok(exit.await) });
             let activity = Activity::new();
-            let mut source = Source::new(Box::pin(stdout), exit, &activity);
+            let mut source = Source::new(Box::pin(stdout), ended, exit, &activity);
             if let Err(failure) = answering.give(&mut source).await {
                 answering.fail(failure, Vec::new());
             }
@@ -585,5 +617,26 @@ mod tests {
         let response = response(reply(DOCUMENT, async {}, killed).await);
         assert_eq!(response.status(), StatusCode::OK);
         assert!(response.into_body().collect().await.is_err());
+    }
+
+    /// Says after a while that a program was killed.
+    async fn killed_in(seconds: u64) -> ExitStatus {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        ExitStatus::Signalled { signal: 9, out_of_memory: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_not_whole_before_it_is_known_how_its_program_has_ended() {
+        let has_ended: Ended = Box::pin(async {});
+        let response = response(reply_of(DOCUMENT, async {}, Some(has_ended), killed_in(30)).await);
+        assert!(response.into_body().collect().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_whose_program_runs_on_without_its_output_is_whole() {
+        let response = response(
+            reply_of(DOCUMENT, async {}, Some(Box::pin(std::future::pending())), killed_in(30)).await,
+        );
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "body");
     }
 }

@@ -62,17 +62,17 @@ impl Exchange {
             () = self.interrupted.cancelled() => Err(Failure::Interrupted),
         };
         // Standard input is held to the very end: not to be taken for the end of what is read, where that breaks off.
-        let Process { mut stdin, stdout, stderr, exit, reaper } = match started {
+        let Process { mut stdin, stdout, stderr, ended, exit, reaper } = match started {
             Ok(process) => process,
             Err(failure) => return answering.fail(failure, Vec::new()),
         };
 
         let limits = &self.route.limits;
         let activity = Activity::new();
-        let ended = CancellationToken::new();
+        let is_over = CancellationToken::new();
         let complaints = Complaints::default();
-        let mut source = Source::new(stdout, exit, &activity);
-        let feeding = self.input.feed(&mut stdin, limits.max_request_body, &activity, &ended);
+        let mut source = Source::new(stdout, ended, exit, &activity);
+        let feeding = self.input.feed(&mut stdin, limits.max_request_body, &activity, &is_over);
         let mut feeding = std::pin::pin!(feeding);
         let mut fed = false;
         let mut left = false;
@@ -109,7 +109,7 @@ impl Exchange {
         };
         // A program that has its answer out and runs on may still want what comes.
         if result.is_err() || source.has_ended() {
-            ended.cancel();
+            is_over.cancel();
         }
         let discards = !fed && !matches!(result, Err(Failure::ClientGone));
         let is_whole = result.is_ok();

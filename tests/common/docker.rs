@@ -95,8 +95,21 @@ impl PrivateEngine {
 
     /// Ends `dockerd` as a crash would.
     pub fn kill(&self) {
+        self.signal("KILL");
+    }
+
+    /// Has it answer nothing, as an engine that is busy does, until it is told to [go on](Self::go_on).
+    pub fn stand_still(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
         let pid = std::fs::read_to_string(self.folder.join("run/docker.pid")).expect("dockerd runs");
-        run(Command::new("kill").args(["-KILL", pid.trim()]));
+        run(Command::new("kill").args(["-s", signal, pid.trim()]));
     }
 
     /// Starts `dockerd`, again where it has been killed.
@@ -117,6 +130,10 @@ impl PrivateEngine {
 
 impl Drop for PrivateEngine {
     fn drop(&mut self) {
+        // Stopped, it would not be asked to end. It may be gone.
+        if let Ok(pid) = std::fs::read_to_string(self.folder.join("run/docker.pid")) {
+            _ = Command::new("kill").args(["-s", "CONT", pid.trim()]).status();
+        }
         self.script("docker-down", &["--purge"]);
     }
 }

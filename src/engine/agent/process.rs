@@ -65,6 +65,7 @@ pub(super) fn shared<C: Send + Sync + 'static>(
         stdin: Box::pin(streams.stdin),
         stdout: Box::pin(streams.stdout),
         stderr: Box::pin(streams.stderr),
+        ended: None,
         exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost(None))) }),
         reaper: Reaper::new(move || _ = wishes.send(Wish::Terminate), kill, async move {
             _ = over.await;

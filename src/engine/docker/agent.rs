@@ -4,10 +4,11 @@
 //! nothing of the image changes, and nothing need be in it. The container is otherwise made as for a request at once: the
 //! agent has its user, its environment, its working directory, and gets the program's command line as arguments.
 
+use std::any::Any;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bollard::container::AttachContainerResults;
@@ -107,21 +108,33 @@ impl fmt::Debug for Way {
 /// Dropped, the container is removed, and then the lease given back.
 #[derive(Debug)]
 pub(super) struct Removal {
-    lease: Arc<Mutex<Lease>>,
+    held: Arc<Mutex<Held>>,
     gone: Option<oneshot::Receiver<()>>,
     _kill: DropGuard,
 }
 
+/// What is held for a container.
+#[derive(Debug, Default)]
+struct Held {
+    /// Given back when nothing of it is left, or that does not come about for long.
+    lease: Lease,
+    /// Dropped when nothing of it is left, however long that takes.
+    kept: Option<Box<dyn Any + Send>>,
+}
+
 impl Removal {
-    /// Has a request's lease held until nothing of the container is left.
-    pub(super) fn hold(&self, lease: Lease) {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has something else held likewise.
-    pub(super) fn hold_too(&self, held: impl Send + Sync + 'static) {
-        let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
-        *lease = Lease::new((lease.clone(), held));
+    /// Has a request's lease held until nothing of the container is left.
+    pub(super) fn hold(&self, lease: Lease) {
+        self.held().lease = lease;
+    }
+
+    /// Keeps what is not to be dropped before nothing of the container is left, however long that takes.
+    pub(super) fn keep(&self, kept: impl Send + 'static) {
+        self.held().kept = Some(Box::new(kept));
     }
 
     /// What resolves, once, when nothing of the container is left.
@@ -258,21 +271,21 @@ async fn live(
         }
     };
     let kill = CancellationToken::new();
-    let lease = Arc::new(Mutex::new(lease));
+    let held = Arc::new(Mutex::new(Held { lease, kept: None }));
     let (gone_sender, gone) = oneshot::channel();
     let inhabited = Inhabited {
         way,
         name: container.name().to_owned(),
-        removal: Removal { lease: lease.clone(), gone: Some(gone), _kill: kill.clone().drop_guard() },
+        removal: Removal { held: held.clone(), gone: Some(gone), _kill: kill.clone().drop_guard() },
     };
     // Where nobody waits any more, it is dropped here, and that cancels.
     _ = ready.send(Ok(inhabited));
     kill.cancelled().await;
     // The request is to be answered first.
     tokio::task::yield_now().await;
-    let lease = std::mem::take(&mut *lease.lock().unwrap_or_else(PoisonError::into_inner));
+    let Held { lease, kept } = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
     container.remove_holding(lease).await;
-    drop(gone_sender);
+    drop((kept, gone_sender));
 }
 
 /// Starts a container and waits for its agent to dial in.

@@ -15,6 +15,7 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,9 @@ const REMOVE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duratio
 /// How long after the exit of a program that was killed the engine may take to say that it was out of memory.
 const OOM_NOTICE: Duration = Duration::from_millis(250);
 
+/// How long it may take to say anything of that: a client waits for the end of its answer.
+const OOM_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long a container whose creation was never confirmed is looked for.
 const DOUBT: Duration = Duration::from_secs(30);
 
@@ -64,9 +68,9 @@ pub(super) async fn live(
         }
         return;
     }
-    let gone = container.run(ready).await;
+    let kept = container.run(ready).await;
     container.remove_holding(lease).await;
-    drop(gone);
+    drop(kept);
 }
 
 /// The names of the containers that have a task here, in all engines of this process.
@@ -159,7 +163,7 @@ impl Container {
     async fn run(
         &self,
         mut ready: oneshot::Sender<Result<Process, EngineError>>,
-    ) -> Option<oneshot::Sender<()>> {
+    ) -> Option<impl Send + use<>> {
         let begun = tokio::select! {
             begun = self.begin() => begun,
             () = ready.closed() => return None,
@@ -173,13 +177,15 @@ impl Container {
         };
         let kill = CancellationToken::new();
         let (gone_sender, gone) = oneshot::channel::<()>();
-        let process = process(&self.engine, &self.name, attached, kill.clone().drop_guard(), async move {
+        let (stdin, unfinished) = Input::new(attached.input);
+        let killer = kill.clone().drop_guard();
+        let process = process(&self.engine, &self.name, stdin, attached.output, killer, async move {
             _ = gone.await;
         });
         if ready.send(Ok(process)).is_ok() {
             kill.cancelled().await;
         }
-        Some(gone_sender)
+        Some((unfinished, gone_sender))
     }
 
     /// Attaches to it, and starts it.
@@ -257,21 +263,31 @@ impl Container {
 }
 
 /// The program of a container to which somebody is attached. It is killed where `kill` is dropped; `gone` resolves when
-/// nothing of the container is left.
+/// nothing of the container is left, and until then what is left unfinished of `stdin` is to be kept.
 pub(super) fn process(
     engine: &Arc<Shared>,
     name: &str,
-    attached: AttachContainerResults,
+    stdin: Input<Stdin>,
+    output: Output,
     kill: impl Send + 'static,
     gone: impl Future<Output = ()> + Send + 'static,
 ) -> Process {
-    let (stdin, unfinished) = Input::new(attached.input);
     let exited = CancellationToken::new();
     let over = exited.clone();
+    // The engine ends its stream when it has seen the container's end, and tells how that was when it has time.
+    let ended = CancellationToken::new();
+    let known = ended.clone();
     let (stdout_sender, stdout) = mpsc::channel(CHUNKS);
     let (stderr_sender, stderr) = mpsc::channel(CHUNKS);
     let (exit_sender, exit) = oneshot::channel();
-    let pumping = tokio::spawn(pump(attached.output, stdout_sender, stderr_sender, exited.clone()));
+    let pumping = tokio::spawn({
+        let pump = pump(output, stdout_sender, stderr_sender, exited.clone());
+        let ended = ended.drop_guard();
+        async move {
+            pump.await;
+            drop(ended);
+        }
+    });
     let waiting = tokio::spawn(wait(engine.clone(), name.to_owned(), exited, exit_sender));
     let (docker, container) = (engine.docker.clone(), name.to_owned());
     // To process 1, which is all that the engine can do: its init passes it on to the program.
@@ -283,11 +299,12 @@ pub(super) fn process(
         });
     };
     // Where the program is not wanted any more, neither are these two.
-    let kill = (kill, unfinished, AbortOnDropHandle::new(pumping), AbortOnDropHandle::new(waiting));
+    let kill = (kill, AbortOnDropHandle::new(pumping), AbortOnDropHandle::new(waiting));
     Process {
         stdin: Box::pin(stdin),
         stdout: Box::pin(reader(stdout)),
         stderr: Box::pin(reader(stderr)),
+        ended: Some(Box::pin(async move { known.cancelled().await })),
         exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost())) }),
         reaper: Reaper::new(terminate, kill, async move { over.cancelled().await }).clearing(gone),
     }
@@ -314,6 +331,7 @@ fn reader(mut chunks: mpsc::Receiver<io::Result<Bytes>>) -> impl tokio::io::Asyn
     StreamReader::new(futures_util::stream::poll_fn(move |context| chunks.poll_recv(context)))
 }
 
+type Stdin = Pin<Box<dyn AsyncWrite + Send>>;
 type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
 
 /// Takes the engine's one stream apart, until it ends, or stays silent after the program's end.
@@ -399,6 +417,10 @@ async fn status(engine: &Shared, name: &str, code: i64) -> ExitStatus {
 /// Whether the memory limit was reached. The engine learns of that apart from the exit, and on a busy machine after
 /// it: then the container's state never says so, and only the engine's events do.
 pub(super) async fn was_out_of_memory(engine: &Shared, name: &str) -> bool {
+    tokio::time::timeout(OOM_PATIENCE, says_out_of_memory(engine, name)).await.unwrap_or(false)
+}
+
+async fn says_out_of_memory(engine: &Shared, name: &str) -> bool {
     let state = engine.docker.inspect_container(name, None).await.ok().and_then(|container| container.state);
     if state.and_then(|state| state.oom_killed).unwrap_or(false) {
         return true;

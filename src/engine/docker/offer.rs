@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::container::AttachContainerResults;
@@ -16,6 +16,7 @@ use super::container::{self, was_out_of_memory};
 use super::warm::Turn;
 use crate::agent::{Answer, TERMINATE};
 use crate::engine::agent::{HandOver, HangUp, Refusal, leaves_something, outcome, status};
+use crate::engine::input::Input;
 use crate::engine::streams::{Streams, pipes};
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Process, Reaper};
 
@@ -118,9 +119,10 @@ fn attend(
     let gone = removal.gone();
     let (exit_sender, exit) = oneshot::channel();
     let (over_sender, over) = oneshot::channel::<()>();
+    let (ended_sender, ended) = oneshot::channel::<()>();
     let progress = streams.progress;
     // An agent that is killed with its container is gone before the program is: that must not see its input end.
-    removal.hold_too(Mutex::new(streams.unfinished));
+    removal.keep(streams.unfinished);
     let (engine, control) = (engine.clone(), connection.clone());
     tokio::spawn(async move {
         let mut ended = std::pin::pin!(progress.follow(outcome(&control)));
@@ -134,6 +136,7 @@ fn attend(
             }
         };
         let mut is_left = leaves_something(&answer);
+        drop(ended_sender);
         let status = match status(answer, true, &command) {
             Ok(ExitStatus::Signalled { signal, out_of_memory: None }) => {
                 let out_of_memory = was_out_of_memory(&engine, &name).await.then_some(true);
@@ -157,6 +160,7 @@ fn attend(
         stdin: Box::pin(streams.stdin),
         stdout: Box::pin(streams.stdout),
         stderr: Box::pin(streams.stderr),
+        ended: Some(Box::pin(async move { _ = ended.await })),
         exit: Box::pin(
             async move { exit.await.unwrap_or_else(|_| Err(failed("the runtime is shutting down"))) },
         ),
@@ -192,8 +196,10 @@ async fn by_attachment(
     // From here on nobody knows, so nobody else may have it.
     sealing.await.map_err(|error| failed("handing over the request").because(error))?;
     let gone = removal.gone();
+    let (stdin, unfinished) = Input::new(attached.input);
+    removal.keep(unfinished);
     let kill = (removal, turn);
-    Ok(Offer::Taken(Box::new(container::process(engine, name, attached, kill, gone))))
+    Ok(Offer::Taken(Box::new(container::process(engine, name, stdin, attached.output, kill, gone))))
 }
 
 fn failed(what: &str) -> EngineError {

@@ -46,6 +46,7 @@ pub(super) async fn live(
         stdin: Box::pin(streams.stdin),
         stdout: Box::pin(streams.stdout),
         stderr: Box::pin(streams.stderr),
+        ended: None,
         exit: Box::pin(async move { exit.await.unwrap_or_else(|_| Err(lost())) }),
         reaper: Reaper::new(
             terminate(sandbox.control.clone()),
