@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::docker::{self, PrivateEngine, docker};
 use common::engine::import_probe_as;
 use common::gate::Gate;
-use common::server::{dcgi, unique_path};
+use common::server::unique_path;
 use common::{Connection, PATIENCE, Response, Server, Under, wait_until};
 
 /// How soon a route serves an image that was built anew.
@@ -626,14 +626,4 @@ fn one_request_from_the_shell_takes_nothing_over() {
     place.import("own");
     let out = command(&place, &["inspect", "/p"], &own_engine(), "");
     assert!(out.contains("engine     embedded\n"), "{out}");
-}
-
-#[test]
-fn a_file_with_an_embedded_route_that_asks_for_a_bridge_is_refused() {
-    let place = Place::new();
-    let file = place.folder.join("dcgi.toml");
-    fs::write(&file, place.route("engine = \"embedded\"\nnetwork = \"bridge\"")).unwrap();
-    let (code, _, said) = dcgi(&["check", "-c", file.to_str().unwrap()], b"");
-    assert_eq!(code, 1);
-    assert!(said.contains("route `/p`: the embedded engine has no network `bridge`"), "{said}");
 }

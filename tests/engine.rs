@@ -367,26 +367,32 @@ impl Duplex for TcpStream {
 
 /// An engine that hears nothing while it is busy, but that connections are closed.
 #[derive(Clone, Default)]
-struct Busy(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+struct Busy(Arc<(Mutex<Held>, Condvar)>);
+
+#[derive(Default)]
+struct Held {
+    is_busy: bool,
+    bytes: Vec<u8>,
+}
 
 impl Busy {
     fn set(&self, busy: bool) {
-        self.0.0.lock().unwrap().0 = busy;
+        self.0.0.lock().unwrap().is_busy = busy;
         self.0.1.notify_all();
     }
 
     /// Whether this is among what it is yet to hear.
     fn has_held(&self, what: &str) -> bool {
-        let held = &self.0.0.lock().unwrap().1;
+        let held = &self.0.0.lock().unwrap().bytes;
         held.windows(what.len()).any(|window| window == what.as_bytes())
     }
 
     fn hold(&self, bytes: &[u8]) {
         let mut state = self.0.0.lock().unwrap();
-        if state.0 {
-            state.1.extend_from_slice(bytes);
+        if state.is_busy {
+            state.bytes.extend_from_slice(bytes);
         }
-        drop(self.0.1.wait_while(state, |state| state.0).unwrap());
+        drop(self.0.1.wait_while(state, |state| state.is_busy).unwrap());
     }
 }
 

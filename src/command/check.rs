@@ -1,7 +1,6 @@
 //! `dcgi check`
 
 use std::fmt::Display;
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use bytesize::ByteSize;
@@ -10,7 +9,7 @@ use comfy_table::Table;
 use dcgi::config::Config;
 use dcgi::engine::auto::survey;
 use dcgi::engine::embedded::EmbeddedEngine;
-use dcgi::engine::{Choice, Isolation, Volume};
+use dcgi::engine::{Choice, Isolation};
 use dcgi::gateway::{Output, ProgramRoute};
 use dcgi::images::Store;
 use dcgi::site::Route;
@@ -35,7 +34,10 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     for (route, choice) in served(&config.routes).map(|(route, _)| route).zip(&choices) {
         println!("{}  {choice}", route.name());
     }
-    for (route, missing) in missing(&config.routes) {
+    let missing = served(&config.routes).flat_map(|(route, served)| {
+        served.program.missing().into_iter().map(move |missing| (route, missing))
+    });
+    for (route, missing) in missing {
         println!(
             "\nwarning: route `{}`: {missing}: its requests will be answered with 502, unless its engine is on another machine",
             route.name()
@@ -69,22 +71,6 @@ async fn choices(config: &Config) -> Vec<Choice> {
         .then(|| Store::open(root))
         .and_then(|opened| opened.inspect_err(|error| tracing::warn!("{error}: it counts as empty")).ok());
     survey(engine::programs(config), store.as_ref()).await
-}
-
-/// What of this machine's routes name and is not there now. It may come before a request does.
-fn missing(routes: &[Route]) -> impl Iterator<Item = (&Route, String)> {
-    served(routes).flat_map(|(route, ProgramRoute { program, .. })| {
-        let root = program.rootfs.iter().map(|path| ("rootfs", path));
-        let sources = program.volumes.iter().filter_map(|volume| match volume {
-            Volume::Bind { source, .. } => Some(("the source of a volume", source)),
-            Volume::Named { .. } => None,
-        });
-        root.chain(sources).filter_map(move |(what, path)| {
-            // Who may not look cannot say.
-            let error = std::fs::metadata(path).err().filter(|error| error.kind() == ErrorKind::NotFound)?;
-            Some((route, format!("{what}, {}, cannot be found: {error}", path.display())))
-        })
-    })
 }
 
 fn table(routes: &[Route], choices: &[Choice]) -> Table {

@@ -8,7 +8,7 @@ use dcgi::config::{Config, EngineChoice};
 use dcgi::engine::auto::AutoEngine;
 use dcgi::engine::docker::{DockerEngine, Endpoint};
 use dcgi::engine::embedded::EmbeddedEngine;
-use dcgi::engine::{Engine, EngineError, EngineErrorKind, Network, Program};
+use dcgi::engine::{Engine, EngineError, EngineErrorKind, Program};
 use dcgi::gateway::ProgramRoute;
 use dcgi::images::Store;
 use dcgi::site::Route;
@@ -21,25 +21,18 @@ pub(super) fn served(routes: &[Route]) -> impl Iterator<Item = (&Route, &Program
 /// Whether the engines that routes name have what those ask for.
 pub(super) fn suit(routes: &[Route]) -> anyhow::Result<()> {
     for (route, ProgramRoute { program, .. }) in served(routes) {
-        if program.engine == EngineChoice::Docker
-            && let Some(why) = program.needs_embedded()
-        {
-            bail!("route `{}`: {why}, and its engine is \"docker\"; use engine = \"embedded\"", route.name());
-        }
-        if program.engine != EngineChoice::Docker
-            && let Some(why) = program.needs_embedded()
-            && let network @ (Network::Bridge | Network::Named(_)) = &program.network
-        {
-            bail!("route `{}`: {why}, which has no network `{}`", route.name(), network.as_str());
-        }
-        if program.engine == EngineChoice::Embedded
-            && let network @ (Network::Bridge | Network::Named(_)) = &program.network
-        {
-            bail!(
-                "route `{}`: the embedded engine has no network `{}`: it knows `none` and `host`; use engine = \"docker\"",
-                route.name(),
-                network.as_str()
-            );
+        match (program.needs_embedded(), program.needs_docker(), program.engine) {
+            (Some(why), _, EngineChoice::Docker) => {
+                bail!(
+                    "route `{}`: {why}, and its engine is \"docker\"; use engine = \"embedded\"",
+                    route.name()
+                )
+            }
+            (Some(why), Some(_), _) => {
+                bail!("route `{}`: {why}, which has no network `{}`", route.name(), program.network.as_str())
+            }
+            (_, Some(why), EngineChoice::Embedded) => bail!("route `{}`: {why}", route.name()),
+            _ => {}
         }
     }
     Ok(())

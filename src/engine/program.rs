@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::EngineChoice;
+use super::{EngineChoice, EngineError, sources};
 use crate::images::{ImageConfig, PullPolicy};
 
 /// An image, the command in it, and what it may use: everything about a run that no request changes.
@@ -104,6 +104,21 @@ impl Program {
         self.rootfs.as_ref().map(|_| "`rootfs` is the embedded engine's alone")
     }
 
+    /// Why the embedded engine cannot run it, in words that make a sentence; `None` where it can.
+    pub fn needs_docker(&self) -> Option<String> {
+        let (Network::Bridge | Network::Named(_)) = &self.network else { return None };
+        let network = self.network.as_str();
+        Some(format!(
+            "the embedded engine has no network `{network}`: it knows `none` and `host`; use engine = \"docker\""
+        ))
+    }
+
+    /// What of this machine it names and is not there now, each with its reason: its root directory and the sources of its
+    /// volumes. It may come before a request does. Blocks.
+    pub fn missing(&self) -> Vec<EngineError> {
+        sources::missing_of(self)
+    }
+
     /// What its containers are made from, as messages call it.
     pub fn made_from(&self) -> String {
         match &self.rootfs {
@@ -196,4 +211,21 @@ pub enum Volume {
         /// Whether writes are refused.
         read_only: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_an_engine_needs_docker_and_is_named() {
+        let with = |network| Program { network, ..Program::new("x") };
+        for network in [Network::None, Network::Host] {
+            assert_eq!(with(network).needs_docker(), None);
+        }
+        for (network, name) in [(Network::Bridge, "bridge"), (Network::Named("db".to_owned()), "db")] {
+            let why = with(network).needs_docker().expect("only Docker has it");
+            assert!(why.contains(&format!("has no network `{name}`")), "{why}");
+        }
+    }
 }

@@ -157,6 +157,31 @@ pub(super) fn missing(what: &str, path: &Path, error: io::Error) -> EngineError 
     EngineError::new(EngineErrorKind::Refused, says).because(error)
 }
 
+/// What messages call a program's root directory.
+pub(super) fn root_directory(path: &Path) -> String {
+    format!("the root directory {}", path.display())
+}
+
+/// What messages call a volume of a directory of this machine.
+pub(super) fn volume(source: &Path, target: &str) -> String {
+    format!("the volume {} (for {target})", source.display())
+}
+
+/// What of a program's sources is not there now. Blocks.
+pub(super) fn missing_of(program: &Program) -> Vec<EngineError> {
+    let root = program.rootfs.as_deref().map(|path| (root_directory(path), path));
+    let volumes = program.volumes.iter().filter_map(|of| match of {
+        Volume::Bind { source, target, .. } => Some((volume(source, target), &**source)),
+        Volume::Named { .. } => None,
+    });
+    let is_missing = |(what, path): (String, &Path)| {
+        // Who may not look cannot say.
+        let error = fs::metadata(path).err().filter(|error| error.kind() == io::ErrorKind::NotFound)?;
+        Some(missing(&what, path, error))
+    };
+    root.into_iter().chain(volumes).filter_map(is_missing).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;

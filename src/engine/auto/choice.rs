@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::engine::{Network, Program};
+use crate::engine::Program;
 use crate::images::{Meaning, PullPolicy};
 
 /// Which engine is to run a program.
@@ -147,8 +147,8 @@ pub(super) fn settled(program: &Program, surroundings: &Surroundings) -> Option<
     if let Some(what) = &surroundings.elsewhere {
         return Some(Decision::docker(Why::Elsewhere(what.clone())));
     }
-    if let network @ (Network::Bridge | Network::Named(_)) = &program.network {
-        return Some(Decision::docker(Why::Network(network.as_str().to_owned())));
+    if program.needs_docker().is_some() {
+        return Some(Decision::docker(Why::Network(program.network.as_str().to_owned())));
     }
     let refused = surroundings.refused.as_ref()?;
     Some(Decision::docker(Why::Refused(refused.clone())))

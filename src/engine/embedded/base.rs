@@ -114,7 +114,7 @@ impl Base {
 
 /// A directory that is a root file system as far as can be told from outside: its real path, and which it is.
 fn root_directory(path: &Path, program: &Program) -> Result<(PathBuf, Identity), EngineError> {
-    let what = format!("the root directory {}", path.display());
+    let what = sources::root_directory(path);
     let refused = |why: &str| EngineError::new(EngineErrorKind::Refused, format!("{what} {why}"));
     let found = fs::canonicalize(path).and_then(|real| Ok((fs::metadata(&real)?, real)));
     let (metadata, real) = found.map_err(|error| sources::missing(&what, path, error))?;

@@ -19,16 +19,12 @@ pub(super) fn spec(
     machine: &Machine,
     volumes: &Volumes,
 ) -> Result<Spec, EngineError> {
+    if let Some(why) = program.needs_docker() {
+        return Err(EngineError::new(EngineErrorKind::Refused, why));
+    }
     let network = match &program.network {
-        Network::None => sandbox::Network::Own,
         Network::Host => sandbox::Network::Host,
-        network @ (Network::Bridge | Network::Named(_)) => {
-            let what = format!(
-                "the embedded engine has no network `{}`: it knows `none` and `host`; use engine = \"docker\"",
-                network.as_str()
-            );
-            return Err(EngineError::new(EngineErrorKind::Refused, what));
-        }
+        Network::None | Network::Bridge | Network::Named(_) => sandbox::Network::Own,
     };
     if program.command_line(base.config()).is_empty() && program.rootfs.is_some() {
         let what =
@@ -71,7 +67,7 @@ pub(super) fn seen(program: &Program, spec: &Spec) -> Seen {
 fn mounted(volume: &Volume, volumes: &Volumes) -> Result<sandbox::Volume, EngineError> {
     let (source, target, read_only, what) = match volume {
         Volume::Bind { source, target, read_only } => {
-            (source.clone(), target, read_only, format!("the volume {} (for {target})", source.display()))
+            (source.clone(), target, read_only, sources::volume(source, target))
         }
         Volume::Named { name, target, read_only } => {
             (volumes.path(name), target, read_only, format!("the volume `{name}`"))

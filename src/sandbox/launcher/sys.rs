@@ -460,15 +460,36 @@ pub(super) fn ignore_children() {
     set_action(libc::SIGCHLD, libc::SIG_IGN);
 }
 
+/// Ignores a signal.
+#[cfg(test)]
+pub(super) fn ignore(signal: c_int) {
+    set_action(signal, libc::SIG_IGN);
+}
+
+/// Which signals this process ignores: a bit each, signal 1 the lowest.
+pub(super) fn ignored_signals() -> u64 {
+    (1..=64).filter(|signal| action_of(*signal) == libc::SIG_IGN).map(|signal| 1 << (signal - 1)).sum()
+}
+
+/// The kernel's `struct sigaction`.
+#[repr(C)]
+struct Action {
+    handler: libc::sighandler_t,
+    flags: usize,
+    restorer: usize,
+    mask: u64,
+}
+
+/// What handles a signal.
+fn action_of(signal: i32) -> libc::sighandler_t {
+    let mut action = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    // SAFETY: the kernel writes one action, of the size that it knows, and reads no new one.
+    _ = unsafe { syscall!(SYS_rt_sigaction, signal, null::<c_void>(), &raw mut action, 8) };
+    action.handler
+}
+
 /// What a signal does: its default, or nothing. SIGKILL and SIGSTOP stay as they are.
 fn set_action(signal: i32, handler: libc::sighandler_t) {
-    #[repr(C)]
-    struct Action {
-        handler: libc::sighandler_t,
-        flags: usize,
-        restorer: usize,
-        mask: u64,
-    }
     let action = Action { handler, flags: 0, restorer: 0, mask: 0 };
     // SAFETY: the kernel reads one action, of the size that it knows, and writes no old one.
     _ = unsafe { syscall!(SYS_rt_sigaction, signal, &raw const action, null_mut::<c_void>(), 8) };

@@ -1,7 +1,7 @@
 //! The rules, one a test.
 
 use super::*;
-use crate::engine::Volume;
+use crate::engine::{Network, Volume};
 
 const THE_ID: &str = "sha256:one";
 
