@@ -46,7 +46,8 @@ fn both(script: &str) -> [Agent; 2] {
 
 #[track_caller]
 fn dies(pid: &str) {
-    wait_until("the program is killed", Duration::from_secs(5), || !lives(pid));
+    // It may linger for five seconds, and has two to end.
+    wait_until("the program is killed", PATIENCE, || !lives(pid));
 }
 
 // --- behind nginx ---
@@ -271,6 +272,14 @@ fn a_client_that_goes_kills_the_whole_process_group() {
 fn what_a_program_leaves_in_its_group_is_killed_when_it_ends() {
     let agent = Agent::listen("sleep 1000 & echo $! >other; echo answer");
     assert_eq!(agent.get(&[]), "answer\n");
+    dies(&agent.line_of("other"));
+}
+
+#[test]
+fn what_a_program_leaves_running_without_its_output_does_not_hold_the_answer() {
+    let agent = Agent::listen("sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >other; echo answer");
+    assert_eq!(agent.get(&[]), "answer\n");
+    assert!(lives(&agent.line_of("other")), "the answer has waited for its end");
     dies(&agent.line_of("other"));
 }
 

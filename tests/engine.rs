@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use common::docker::{PrivateEngine, docker};
-use common::engine::open_folder;
+use common::engine::{open_folder, shared_folder};
 use common::server::unique_path;
 use common::{PATIENCE, Server, pause, wait_until};
 
@@ -93,15 +93,25 @@ fn the_answer_of_a_program_that_is_killed_while_the_engine_stands_still_is_cut()
 
 #[test]
 fn half_a_body_has_no_end_before_its_program_is_gone_however_long_the_engine_takes() {
-    let folder = open_folder();
-    let busy = Busy::default();
+    half_a_body_has_no_end(&Busy::default());
+}
+
+#[test]
+fn half_a_body_has_no_end_where_the_engine_has_not_said_yet_that_its_program_runs() {
+    half_a_body_has_no_end(&Busy::once_it_has_heard("/start"));
+}
+
+#[track_caller]
+fn half_a_body_has_no_end(busy: &Busy) {
+    let folder = shared_folder();
+    let has = |name: &str| folder.path().join(name).exists();
     let relay = Relay::start({
         let busy = busy.clone();
         move |client| Ok(WhileBusy(client, busy.clone()))
     });
     // By the engine's own stream: what is process 1 has no agent.
     let route = ROUTE.replace("warm = 0", "init = false\nrequest_body = \"stream\"\nkill_grace = \"0s\"");
-    let route = format!("{route}volumes = [\"{}:/data\"]\n", folder.display());
+    let route = format!("{route}volumes = [\"{}:/data\"]\n", folder.path().display());
     let server = Server::start_with(&route, |command| {
         command.env("DOCKER_HOST", format!("tcp://{}", relay.0));
     });
@@ -109,17 +119,16 @@ fn half_a_body_has_no_end_before_its_program_is_gone_however_long_the_engine_tak
     connection.send(
         "POST /p?text&touch=/data/begun&count&touch=/data/end HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf",
     );
-    wait_until("the program reads", PATIENCE, || folder.join("begun").exists());
+    wait_until("the program reads", PATIENCE, || has("begun"));
     busy.set(true);
     drop(connection);
     wait_until("the container is to be removed", PATIENCE, || busy.has_held("DELETE "));
-    // Longer than anybody waits for a removal.
+    // Longer than whoever has answered waits until nothing is left.
     pause(Duration::from_secs(12));
-    assert!(!folder.join("end").exists(), "the program has seen the end of half a body");
+    assert!(!has("end"), "the program has seen the end of half a body");
     busy.set(false);
     wait_until("the program is gone", PATIENCE, || server.containers() == 0);
-    assert!(!folder.join("end").exists(), "the program has seen the end of half a body");
-    std::fs::remove_dir_all(folder).unwrap();
+    assert!(!has("end"), "the program has seen the end of half a body");
 }
 
 #[test]
@@ -373,18 +382,38 @@ struct Busy(Arc<(Mutex<Held>, Condvar)>);
 struct Held {
     is_busy: bool,
     bytes: Vec<u8>,
+    /// When it has heard this, it says nothing any more.
+    mutes: Option<&'static str>,
+    is_mute: bool,
 }
 
 impl Busy {
+    /// One that is to be busy once it has heard this, in that it says nothing.
+    fn once_it_has_heard(what: &'static str) -> Self {
+        let held = Held { mutes: Some(what), ..Held::default() };
+        Self(Arc::new((Mutex::new(held), Condvar::new())))
+    }
+
+    /// It hears nothing from here on, or hears and says all.
     fn set(&self, busy: bool) {
-        self.0.0.lock().unwrap().is_busy = busy;
+        let mut state = self.0.0.lock().unwrap();
+        state.is_busy = busy;
+        state.is_mute &= busy;
         self.0.1.notify_all();
+    }
+
+    fn has(bytes: &[u8], what: &str) -> bool {
+        bytes.windows(what.len()).any(|window| window == what.as_bytes())
     }
 
     /// Whether this is among what it is yet to hear.
     fn has_held(&self, what: &str) -> bool {
-        let held = &self.0.0.lock().unwrap().bytes;
-        held.windows(what.len()).any(|window| window == what.as_bytes())
+        Self::has(&self.0.0.lock().unwrap().bytes, what)
+    }
+
+    fn say(&self) {
+        let state = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(state, |state| state.is_mute).unwrap());
     }
 
     fn hold(&self, bytes: &[u8]) {
@@ -392,6 +421,7 @@ impl Busy {
         if state.is_busy {
             state.bytes.extend_from_slice(bytes);
         }
+        state.is_mute |= state.mutes.take_if(|what| Self::has(bytes, what)).is_some();
         drop(self.0.1.wait_while(state, |state| state.is_busy).unwrap());
     }
 }
@@ -402,10 +432,11 @@ impl Duplex for WhileBusy {
     fn relay(self, engine: UnixStream) {
         let Self(client, busy) = self;
         let (mut from_client, mut to_engine) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
+        let hears = busy.clone();
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(read @ 1..) = from_client.read(&mut bytes) {
-                busy.hold(&bytes[..read]);
+                hears.hold(&bytes[..read]);
                 if to_engine.write_all(&bytes[..read]).is_err() {
                     break;
                 }
@@ -414,7 +445,13 @@ impl Duplex for WhileBusy {
         });
         let (mut from_engine, mut to_client) = (engine, client);
         std::thread::spawn(move || {
-            _ = io::copy(&mut from_engine, &mut to_client);
+            let mut bytes = [0; 4096];
+            while let Ok(read @ 1..) = from_engine.read(&mut bytes) {
+                busy.say();
+                if to_client.write_all(&bytes[..read]).is_err() {
+                    break;
+                }
+            }
             _ = to_client.shutdown(Shutdown::Write);
         });
     }

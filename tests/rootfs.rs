@@ -129,8 +129,9 @@ fn what_is_mounted_below_it_is_not_seen() {
     let store = Store::new();
     for more in ["", "read_only = false"] {
         let server = store.serve(&route(root.path(), more));
-        let said = server.get("/?text&file=/other/file").text();
-        assert!(!said.contains("of another"), "{said}");
+        let response = server.get("/?text&file=/other/file&print=here");
+        let said = response.text();
+        assert!(response.status == 200 && said.ends_with("here") && !said.contains("of another"), "{said}");
     }
 }
 

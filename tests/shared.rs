@@ -95,6 +95,7 @@ on_every_engine! {
     a_container_that_dies_is_made_again_and_meanwhile_it_is_503
     a_container_that_does_not_answer_is_503_until_it_does
     programs_that_leave_children_leave_no_zombie_and_hold_no_answer
+    a_body_that_is_not_read_holds_nothing_once_its_program_has_ended
     a_program_that_closes_its_streams_early_has_its_status_counted
     a_thousand_connections_at_once_are_answered_by_sixteen_programs
     sigterm_under_load_lets_all_requests_finish_and_leaves_nothing
@@ -214,6 +215,25 @@ fn programs_that_leave_children_leave_no_zombie_and_hold_no_answer(place: &Place
         pids.filter(|pid| parent_of(*pid) == Some(agent) && !workers.contains(pid)).count()
     };
     wait_until("no child is left", PATIENCE, || children() == 0);
+}
+
+fn a_body_that_is_not_read_holds_nothing_once_its_program_has_ended(place: &Place) {
+    let server = place.serve("linger = \"1h\"");
+    let pipes = || {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+        let targets = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("pipe:")).count()
+    };
+    assert_eq!(server.get("/p?text&print=here").text(), "here");
+    let before = pipes();
+    for _ in 0..20 {
+        let mut connection = server.connect();
+        connection.send_head("POST", "/p?text&print=here", 1 << 20);
+        // More than a pipe holds, and not all of it.
+        connection.send([b'x'; 200_000]);
+        assert_eq!(connection.response().text(), "here");
+    }
+    wait_until("nothing of them is held", PATIENCE, || pipes() <= before);
 }
 
 fn a_program_that_closes_its_streams_early_has_its_status_counted(place: &Place) {

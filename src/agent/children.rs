@@ -1,7 +1,9 @@
 //! The end of processes, as process 1 and as a parent sees it.
 
+use std::fs::{self, DirEntry};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use rustix::io::Errno;
@@ -120,6 +122,28 @@ impl Scope {
         }
     }
 
+    /// Whether somebody in it has the same file open as we have by this descriptor. Who may not be looked at has not.
+    pub(super) fn has_open(self, file: &impl AsFd) -> bool {
+        let Ok(file) = rustix::fs::fstat(file) else { return false };
+        let is_in = |pid: Pid| match self {
+            Self::Container => pid != Pid::INIT,
+            Self::Group(group) => {
+                group_and_session(pid).is_some_and(|(of, _)| of == group.as_raw_nonzero().get())
+            }
+        };
+        let is_same = |entry: DirEntry| {
+            fs::metadata(entry.path())
+                .is_ok_and(|found| (found.dev(), found.ino()) == (file.st_dev, file.st_ino))
+        };
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut numbers =
+            processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+        numbers.any(|pid| {
+            let descriptors = || fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero()));
+            is_in(pid) && descriptors().into_iter().flatten().flatten().any(is_same)
+        })
+    }
+
     /// Asks all in it to end. Who is stopped hears that when he goes on.
     pub(super) fn terminate(self) {
         self.signal(Signal::TERM);
@@ -140,6 +164,18 @@ impl Scope {
     }
 }
 
+/// A process's group and session, by proc_pid_stat(5). 0 is one that nobody here leads: of who has come in from outside
+/// (`docker exec`), or the kernel's. The calls that ask for them cannot give that here.
+pub(super) fn group_and_session(process: Pid) -> Option<(i32, i32)> {
+    group_and_session_of(&fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?)
+}
+
+fn group_and_session_of(stat: &str) -> Option<(i32, i32)> {
+    // The name before may hold anything, a parenthesis too.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
 /// Asks a program that has not been reaped to end.
 pub(super) fn terminate(program: Pid) {
     _ = rustix::process::kill_process(program, Signal::TERM);
@@ -149,4 +185,19 @@ pub(super) fn terminate(program: Pid) {
 /// Kills a program that has not been reaped.
 pub(super) fn kill(program: Pid) {
     _ = rustix::process::kill_process(program, Signal::KILL);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leads_a_group_is_told_whatever_a_process_is_called() {
+        assert_eq!(group_and_session_of("7 (a) b (c) S 1 5 3 0 -1 0"), Some((5, 3)));
+        // Nobody here: it has come in from outside.
+        assert_eq!(group_and_session_of("7 (sh) S 0 0 0 0 -1 0"), Some((0, 0)));
+        let own = group_and_session(rustix::process::getpid()).unwrap();
+        assert_eq!(rustix::process::getpgrp().as_raw_nonzero().get(), own.0);
+        assert_eq!(rustix::process::getsid(None).unwrap().as_raw_nonzero().get(), own.1);
+    }
 }

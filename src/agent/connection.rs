@@ -135,6 +135,11 @@ impl Connection {
                 Received::Nothing => return Ok(None),
                 Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
+            if self.is_told {
+                // The wish that the last one's end has overtaken. No request begins so.
+                let wishes = self.bytes.iter().take_while(|byte| **byte == TERMINATE).count();
+                self.bytes.drain(..wishes);
+            }
             self.is_told |= !self.descriptors.is_empty();
             // Whoever sends more is not worth the memory.
             if self.descriptors.len() > 3 {

@@ -149,6 +149,9 @@ impl Agent {
         if !is_worker && rustix::process::getpid() == Pid::INIT {
             server.mind_strays();
         }
+        if is_worker {
+            server.tell_of_patience();
+        }
         let source = match from {
             Listen::Dial(path, token) => Source::Master(dial(&path, &token)?),
             Listen::Stdin | Listen::Link => {

@@ -17,7 +17,7 @@ use super::connection::{Connection, PIECE, Request, Wish};
 use super::program::{Program, Streams};
 use super::scgi::Head;
 use super::source::Source;
-use super::strays::Strays;
+use super::strays::{Patience, Strays};
 use super::workers::Workers;
 
 /// How long the head of a request may take to come.
@@ -49,6 +49,11 @@ pub(super) struct Server {
     workers: Workers,
     /// `None` where orphans do not come to this process, or end with it.
     strays: Option<Strays>,
+    /// Whether whoever sends the requests is an agent to which they come; how long what a request leaves running may take, as
+    /// the last one had it; and what of that the agent has been told.
+    is_worker: bool,
+    heard: Option<Patience>,
+    told: Option<Patience>,
     max_concurrency: usize,
     timeout: Option<Duration>,
     /// Whether this is process 1 of a container that is there for one request.
@@ -73,6 +78,10 @@ struct Session {
     is_told: bool,
     /// Whether what runs has been asked to end: the next time, it is killed.
     is_ending: bool,
+    /// Whether the end of this process is all that is heard of its end.
+    ends_with_us: bool,
+    /// When it was looked last who has its output open.
+    looked: Option<Instant>,
     /// Whether all has ended, and the other end, which is not told, is still to close the connection.
     is_lingering: bool,
     /// When it must be over.
@@ -102,6 +111,9 @@ impl Server {
             sessions: Vec::new(),
             workers: Workers::default(),
             strays: None,
+            is_worker: false,
+            heard: None,
+            told: None,
             max_concurrency,
             timeout,
             is_alone,
@@ -113,6 +125,11 @@ impl Server {
     /// Has this process see to the daemons that programs leave: it is process 1, and they come to it.
     pub(super) fn mind_strays(&mut self) {
         self.strays = Some(Strays::default());
+    }
+
+    /// Has the agent that has started this one hear how long what is left running may take: daemons come to that one.
+    pub(super) fn tell_of_patience(&mut self) {
+        self.is_worker = true;
     }
 
     /// Starts another agent to share the connections with.
@@ -139,7 +156,14 @@ impl Server {
             Ok(program) => {
                 let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
                 let scope = Some(Scope::of(program, self.is_alone));
-                self.sessions.push(Session { program: Some(program), scope, deadline, ..Session::default() });
+                let program = Some(program);
+                self.sessions.push(Session {
+                    program,
+                    scope,
+                    deadline,
+                    ends_with_us: true,
+                    ..Session::default()
+                });
             }
             Err(error) => self.last = Some(failed(&error)),
         }
@@ -218,19 +242,32 @@ impl Server {
                     }
                 }
             }
+            if let Some(Source::Master(master)) = &source
+                && self.is_worker
+                && self.told != self.heard
+                && self.heard.is_some_and(|patience| patience.send(master))
+            {
+                self.told = self.heard;
+            }
             let now = Instant::now();
             if let Some(strays) =
                 self.strays.as_mut().filter(|strays| strays.due().is_some_and(|due| due <= now))
             {
                 let programs: Vec<_> = self.sessions.iter().filter_map(|session| session.program).collect();
+                if let Some(patience) = self.workers.told() {
+                    strays.hear(patience);
+                }
                 strays.look(&programs, &self.workers.processes());
             }
+            let mut answered = Vec::new();
             for session in &mut self.sessions {
                 session.look_who_is_left(self.keeps_connections);
+                answered.extend(session.answered());
                 if session.deadline.is_some_and(|deadline| deadline <= now) {
                     session.expire();
                 }
             }
+            self.sessions.append(&mut answered);
             self.sessions.retain(|session| session.scope.is_some() || session.connection.is_some());
         }
         Ok(self.last)
@@ -335,8 +372,11 @@ impl Server {
             // Given up for lost, and with another by now.
             return session.abandon();
         }
-        if let Some(strays) = self.strays.as_mut().filter(|_| is_told) {
-            strays.hear(&request.head);
+        if let Some(patience) = is_told.then(|| Patience::of(&request.head)).flatten() {
+            if let Some(strays) = &mut self.strays {
+                strays.hear(patience);
+            }
+            self.heard = Some(patience);
         }
         let streams = match request.streams {
             Some(streams) => Ok(Streams::given(streams)),
@@ -459,9 +499,40 @@ impl Session {
         }
     }
 
-    /// Whether what the program has left running is to be looked for: its end tells nobody.
+    /// Whether what the program has left running is to be looked for: its end tells nobody, nor does it that it has let go
+    /// of the output.
     fn is_waited_for(&self) -> bool {
-        self.program.is_none() && matches!(self.scope, Some(Scope::Group(_)))
+        self.program.is_none() && (matches!(self.scope, Some(Scope::Group(_))) || self.awaits_output())
+    }
+
+    /// Whether what is left running is an answer's end where it lets go of the output.
+    fn awaits_output(&self) -> bool {
+        self.scope.is_some() && !self.is_told && (self.connection.is_some() || self.ends_with_us)
+    }
+
+    /// Where nobody is told how the program has ended, the end of its output is the end of the answer: for what is left
+    /// running and does not have that open, the answer does not wait. Gives the connection, which is to be closed.
+    fn answered(&mut self) -> Option<Self> {
+        let scope = self.scope.filter(|_| self.program.is_none() && self.awaits_output())?;
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN) {
+            return None;
+        }
+        self.looked = Some(Instant::now());
+        let has_open = match &self.connection {
+            Some(connection) => scope.has_open(&connection.socket),
+            None => scope.has_open(&io::stdout()),
+        };
+        if has_open {
+            return None;
+        }
+        if self.ends_with_us {
+            scope.kill();
+            self.scope = None;
+            return None;
+        }
+        let mut rest = Self { connection: self.connection.take(), ..Self::default() };
+        rest.done(false);
+        Some(rest)
     }
 
     /// Looks whether somebody is still left, and tells where nobody is.

@@ -9,11 +9,14 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::children::group_and_session;
 use super::program::{KILL_GRACE, LINGER};
 use super::scgi::{self, Head};
 
@@ -27,9 +30,52 @@ pub(super) struct Strays {
     known: HashMap<Pid, Stray>,
     /// When it is looked next. `None`: no program has ended since nothing was found.
     next: Option<Instant>,
-    /// As the last request had it.
+    patience: Patience,
+}
+
+/// How long what a request leaves running may go on, and how long it may take to end when it is asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Patience {
     linger: Duration,
     kill_grace: Duration,
+}
+
+/// How many bytes one has on its way.
+const PATIENCE: usize = 16;
+
+impl Patience {
+    /// As a request has it: where one says so, it says both.
+    pub(super) fn of(head: &Head) -> Option<Self> {
+        let milliseconds = |name| {
+            let value = scgi::value(&head.variables, name)?.to_str()?;
+            Some(Duration::from_millis(value.parse().ok()?))
+        };
+        let (linger, kill_grace) = (milliseconds(LINGER)?, milliseconds(KILL_GRACE)?);
+        Some(Self { linger, kill_grace })
+    }
+
+    /// Tells the other end of a connection: whether that has gone out.
+    pub(super) fn send(self, to: &UnixStream) -> bool {
+        let milliseconds =
+            |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).to_le_bytes();
+        let bytes = [milliseconds(self.linger), milliseconds(self.kill_grace)].concat();
+        // It fits into the buffer at once, or not at all.
+        rustix::net::send(to, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) == Ok(PATIENCE)
+    }
+
+    /// What has been told last, where something has.
+    pub(super) fn receive(from: &UnixStream) -> Option<Self> {
+        let mut last = None;
+        let mut bytes = [0; PATIENCE];
+        while let Ok((PATIENCE, _)) = rustix::net::recv(from, &mut bytes, RecvFlags::DONTWAIT) {
+            let milliseconds = |at: usize| {
+                let bytes = bytes[at..at + 8].try_into().expect("these are eight");
+                Duration::from_millis(u64::from_le_bytes(bytes))
+            };
+            last = Some(Self { linger: milliseconds(0), kill_grace: milliseconds(8) });
+        }
+        last
+    }
 }
 
 #[derive(Debug)]
@@ -43,25 +89,22 @@ struct Stray {
 
 impl Default for Strays {
     fn default() -> Self {
+        // Until a request has said: without one nobody leaves anything.
         let (linger, kill_grace) = (Duration::from_secs(5), Duration::from_secs(2));
-        Self { known: HashMap::new(), next: None, linger, kill_grace }
+        let patience = Patience { linger, kill_grace };
+        Self { known: HashMap::new(), next: None, patience }
     }
 }
 
 impl Strays {
     /// Hears how long what a request leaves running may take.
-    pub(super) fn hear(&mut self, head: &Head) {
-        let milliseconds = |name| {
-            let value = scgi::value(&head.variables, name)?.to_str()?;
-            Some(Duration::from_millis(value.parse().ok()?))
-        };
-        self.linger = milliseconds(LINGER).unwrap_or(self.linger);
-        self.kill_grace = milliseconds(KILL_GRACE).unwrap_or(self.kill_grace);
+    pub(super) fn hear(&mut self, patience: Patience) {
+        self.patience = patience;
     }
 
     /// A program has ended, or what came from one: somebody may have come to process 1. Likewise where workers begin.
     pub(super) fn expect(&mut self) {
-        let next = Instant::now() + INTERVAL.min(self.linger);
+        let next = Instant::now() + INTERVAL.min(self.patience.linger);
         self.next = Some(self.next.map_or(next, |due| due.min(next)));
     }
 
@@ -84,6 +127,7 @@ impl Strays {
         if orphans.is_empty() {
             return;
         }
+        let Patience { linger, kill_grace } = self.patience;
         let others = workers.iter().flat_map(|worker| children_of(*worker));
         let running: Vec<_> = programs.iter().copied().chain(others).collect();
         let requests: Vec<_> = running.iter().filter_map(|program| request_of(*program)).collect();
@@ -103,16 +147,16 @@ impl Strays {
                 continue;
             }
             let lingered = stray.since.elapsed();
-            if !stray.is_asked && lingered >= self.linger {
+            if !stray.is_asked && lingered >= linger {
                 _ = kill_process(orphan, Signal::TERM);
                 _ = kill_process(orphan, Signal::CONT);
                 stray.is_asked = true;
             }
-            if stray.is_asked && lingered >= self.linger + self.kill_grace {
+            if stray.is_asked && lingered >= linger + kill_grace {
                 _ = kill_process(orphan, Signal::KILL);
             }
         }
-        let pause = INTERVAL.min(self.linger).min(self.kill_grace).max(Duration::from_millis(50));
+        let pause = INTERVAL.min(linger).min(kill_grace).max(Duration::from_millis(50));
         self.next = Some(now + pause);
     }
 }
@@ -120,8 +164,10 @@ impl Strays {
 /// Whether a process has left the process group that its program was started in. That is in this process's own session, and
 /// seen to with its request; who leads a group is not a member of another's.
 fn has_left(process: Pid) -> bool {
-    let own = rustix::process::getsid(None);
-    rustix::process::getsid(Some(process)) != own || rustix::process::getpgid(Some(process)) == Ok(process)
+    let own = group_and_session(rustix::process::getpid()).map(|(_, session)| session);
+    let found = group_and_session(process);
+    found.map(|(_, session)| session) != own
+        || found.is_some_and(|(group, _)| group == process.as_raw_nonzero().get())
 }
 
 /// Whether somebody still reads what a process prints: then it is part of an answer. A pipe that has no reader cannot be
@@ -146,4 +192,34 @@ fn request_of(process: Pid) -> Option<Vec<u8>> {
     let mut variables = environment.split(|byte| *byte == 0);
     let request = variables.find_map(|variable| variable.strip_prefix(b"REQUEST_ID="))?;
     Some(request.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patience(linger: &str, kill_grace: &str) -> Option<Patience> {
+        let variables = vec![(LINGER.into(), linger.into()), (KILL_GRACE.into(), kill_grace.into())];
+        Patience::of(&Head { content_length: 0, variables })
+    }
+
+    #[test]
+    fn what_a_worker_tells_of_patience_is_heard_and_the_last_counts() {
+        let (ours, workers) = UnixStream::pair().unwrap();
+        assert_eq!(Patience::receive(&ours), None);
+        for linger in ["1", "3600000"] {
+            assert!(patience(linger, "250").unwrap().send(&workers));
+        }
+        let heard = Patience::receive(&ours).unwrap();
+        assert_eq!((heard.linger, heard.kill_grace), (Duration::from_secs(3600), Duration::from_millis(250)));
+        assert_eq!(Patience::receive(&ours), None);
+        drop(workers);
+        assert_eq!(Patience::receive(&ours), None);
+    }
+
+    #[test]
+    fn a_request_that_does_not_say_leaves_patience_as_it_was() {
+        assert_eq!(Patience::of(&Head { content_length: 0, variables: Vec::new() }), None);
+        assert_eq!(patience("long", "2"), None);
+    }
 }

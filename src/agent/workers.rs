@@ -16,6 +16,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::process::{Pid, Signal};
 
 use super::source::REQUEST;
+use super::strays::Patience;
 
 /// Agents that this one has started.
 #[derive(Debug, Default)]
@@ -47,6 +48,11 @@ impl Workers {
     /// Their process ids.
     pub(super) fn processes(&self) -> Vec<Pid> {
         self.running.iter().map(|worker| worker.process).collect()
+    }
+
+    /// What one of them has heard last of how long what is left running may take.
+    pub(super) fn told(&self) -> Option<Patience> {
+        self.running.iter().filter_map(|worker| Patience::receive(&worker.link)).next_back()
     }
 
     /// Whether there is none.

@@ -55,6 +55,12 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
     }
     if choices.iter().any(|choice| choice.engine == "embedded") {
+        if let Err(error) = EmbeddedEngine::probe() {
+            println!(
+                "\nwarning: the embedded engine cannot be had here: {}",
+                super::describe(&anyhow::Error::new(error))
+            );
+        }
         for shortcoming in EmbeddedEngine::shortcomings() {
             println!("\nwarning: {shortcoming}");
         }

@@ -85,6 +85,16 @@ pub(super) async fn connect(config: &Config, usage: Use) -> anyhow::Result<Arc<d
         let what = "no route needs the embedded engine where the Docker Engine is elsewhere";
         Err(EngineError::new(EngineErrorKind::Refused, what))
     };
+    if by_us && let Err(error) = embedded {
+        let needs = |program: &Program| {
+            program.engine == EngineChoice::Embedded || program.needs_embedded().is_some()
+        };
+        let route = served(&config.routes).find(|(_, served)| needs(&served.program));
+        let route = route.map_or_else(String::new, |(route, _)| format!("route `{}`: ", route.name()));
+        return Err(
+            anyhow::Error::new(error).context(format!("{route}the embedded engine cannot be had here"))
+        );
+    }
     let engine = AutoEngine::builder(embedded, endpoint)
         .agent(Executable::current())
         .take_over(usage == Use::Server)

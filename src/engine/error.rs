@@ -15,6 +15,7 @@ pub struct EngineError {
     kind: EngineErrorKind,
     what: String,
     source: Option<Box<dyn Error + Send + Sync>>,
+    is_changed: bool,
 }
 
 /// What kind of failure an [`EngineError`] is: enough to choose an answer by.
@@ -32,7 +33,7 @@ pub enum EngineErrorKind {
 impl EngineError {
     /// An error of a kind, with a sentence on what was being done.
     pub fn new(kind: EngineErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), source: None }
+        Self { kind, what: what.into(), source: None, is_changed: false }
     }
 
     /// Adds what lies below.
@@ -40,6 +41,18 @@ impl EngineError {
     pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Notes whether it is that what containers are made from has changed meanwhile: then another try finds what is there
+    /// now.
+    pub(super) fn changed_meanwhile(mut self, is_changed: bool) -> Self {
+        self.is_changed = is_changed;
+        self
+    }
+
+    /// Whether it is that.
+    pub(super) fn is_changed(&self) -> bool {
+        self.is_changed
     }
 
     /// What kind of failure this is.
@@ -90,7 +103,7 @@ impl From<StoreError> for EngineError {
             _ => EngineErrorKind::ImageMissing,
         };
         let (what, source) = error.into_parts();
-        Self { kind, what, source }
+        Self { kind, what, source, is_changed: false }
     }
 }
 

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{EngineError, EngineErrorKind, Invocation, Process, Program, Volume};
-use crate::reason::Reason;
 
 /// Which file something is: its device, and its number there. As long as a container sees it, the kernel gives the number
 /// to no other.
@@ -97,16 +96,14 @@ fn paths(program: &Program) -> impl Iterator<Item = &Path> {
     program.rootfs.as_deref().into_iter().chain(volumes)
 }
 
-/// Why a container that stays is not made: others can be had that see what is there now.
-const CHANGED: &str = "a directory that it was to see has changed";
+/// How often a request asks for a container that sees what is there now, and how long it waits in between.
+pub(super) const TRIES: u32 = 20;
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a request asks for such others, and how long it waits in between.
-const TRIES: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// The error of a container that would see something else than it is to see.
+/// The error of a container that would see something else than it is to see: others can be had that see what is there now.
 pub(super) fn changed() -> EngineError {
-    EngineError::new(EngineErrorKind::Refused, CHANGED)
+    let what = "a directory that it was to see has changed";
+    EngineError::new(EngineErrorKind::Refused, what).changed_meanwhile(true)
 }
 
 /// Begins a request in a container that stays, in another one where the first would see what has changed since.
@@ -132,17 +129,12 @@ where
     loop {
         let again = invocation.clone();
         match begin(invocation).await {
-            Err(error) if tries < TRIES && is_changed(&error) => tokio::time::sleep(PAUSE).await,
+            Err(error) if tries < TRIES && error.is_changed() => tokio::time::sleep(PAUSE).await,
             begun => return begun,
         }
         invocation = again;
         tries += 1;
     }
-}
-
-/// Whether it is [`changed`]: such an error has gone through a state of the route's, which keeps words.
-fn is_changed(error: &EngineError) -> bool {
-    Reason(error).to_string().contains(CHANGED)
 }
 
 /// What to say of a source that cannot be found. `what` names it: "the volume /x".

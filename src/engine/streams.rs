@@ -1,11 +1,13 @@
 //! The pipes between dcgi and a program that was given their other ends.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -14,6 +16,9 @@ use tokio::net::unix::pipe;
 
 use super::input::{Input, Unfinished};
 use super::output::{Output, Progress};
+
+/// How often it is looked whether somebody still has a program's input open that was not finished.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Our ends of a program's streams.
 pub(super) struct Streams {
@@ -83,6 +88,26 @@ impl Stdin {
         match self {
             Self::Open(pipe) => Ok(pipe),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+impl Stdin {
+    /// Waits until nobody has the other end open any more.
+    pub(super) async fn unread(&self) {
+        let end = match self {
+            Self::Unused(end) => end.as_fd(),
+            Self::Open(pipe) => pipe.as_fd(),
+            Self::Closed => return,
+        };
+        // A pipe that nobody has open to read is in error: poll(2). It is asked for now and then: most have been let go of
+        // by then, and having the runtime watch each would cost them all.
+        let is_read = || {
+            poll(&mut [PollFd::from_borrowed_fd(end, PollFlags::empty())], Some(&Timespec::default()))
+                != Ok(1)
+        };
+        while is_read() {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
 
+use super::launcher::Identity;
+
 /// The largest file that is read of an image: `/etc/passwd` and the like.
 const LARGEST: u64 = 4 << 20;
 
@@ -42,6 +44,15 @@ impl Rootfs {
     /// Where it cannot be opened.
     pub(super) fn of_machine(parts: &'static [&'static str]) -> io::Result<Self> {
         Ok(Self { parts: Some(parts), ..Self::open(Path::new("/"))? })
+    }
+
+    /// Which directory it is: its device, and its number there.
+    ///
+    /// # Errors
+    /// Where its file system does not say.
+    pub(crate) fn identity(&self) -> io::Result<Identity> {
+        let found = fstat(&self.directory)?;
+        Ok((found.st_dev, found.st_ino))
     }
 
     fn resolve(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {

@@ -14,6 +14,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
+use super::process::leaves_something;
 use crate::agent::scgi::{Head, LONGEST_HEAD};
 use crate::agent::{ANSWER, ARGUMENT, Answer, CONFIRM, DIRECTORY, KILL_GRACE, LINGER, NO_LENGTH, REQUEST};
 use crate::engine::Invocation;
@@ -197,11 +198,13 @@ pub(in crate::engine) async fn outcome(connection: &UnixStream) -> io::Result<An
         }
     }
     let answer = Answer::from_bytes(answer).ok_or(io::ErrorKind::InvalidData)?;
-    if answer != Answer::Taken {
-        // Nothing more comes before the next request: this spares a call that would say so.
+    let answer = Ok(answer);
+    if !matches!(answer, Ok(Answer::Taken)) && !leaves_something(&answer) {
+        // Nothing more comes before the next request: this spares a call that would say so. What comes with it would be
+        // waited for in vain.
         _ = connection.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
-    Ok(answer)
+    answer
 }
 
 /// Whether an agent that waits is still there: it says nothing by itself.
@@ -254,6 +257,19 @@ mod tests {
     fn what_is_longer_than_an_agent_takes_is_not_sent() {
         let long = "x".repeat(LONGEST_HEAD);
         assert_eq!(head(&invocation(&[("A", &long)], &[], None), false), None);
+    }
+
+    #[tokio::test]
+    async fn an_end_that_comes_with_the_word_that_nobody_is_left_is_heard() {
+        use std::io::Write;
+        let (ours, mut agent) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let ours = UnixStream::from_std(ours).unwrap();
+        let left = Answer::Exited { code: 0, left: true };
+        agent.write_all(&[left.to_bytes(), Answer::Over.to_bytes()].concat()).unwrap();
+        assert_eq!(outcome(&ours).await.unwrap(), left);
+        let over = tokio::time::timeout(Duration::from_secs(30), outcome(&ours)).await;
+        assert_eq!(over.expect("it is heard").unwrap(), Answer::Over);
     }
 
     /// Longer than the buffer of a socket: somebody has to read while it is sent.

@@ -37,10 +37,9 @@ pub(super) fn shared<C: Send + Sync + 'static>(
         let unfinished = streams.unfinished;
         tokio::spawn(async move {
             // Daemons may have it open though the program has ended, and an agent that is killed with its container is gone
-            // before its programs are: none is to see the end of half a body.
+            // before its programs are: none is to see the end of half a body. Where nobody can, it goes at once.
             if let Ok(input) = unfinished.await {
-                tokio::time::sleep(patience + DEATH_THROES).await;
-                drop(input);
+                _ = tokio::time::timeout(patience + DEATH_THROES, input.unread()).await;
             }
         });
     }

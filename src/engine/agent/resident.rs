@@ -70,7 +70,16 @@ enum State {
     /// For the first time.
     Starting,
     Up(Arc<Up>),
-    Down(EngineErrorKind, String),
+    Down(Down),
+}
+
+/// Why it takes none.
+#[derive(Clone, Debug)]
+struct Down {
+    kind: EngineErrorKind,
+    why: String,
+    /// Whether others are made, which see what is there now.
+    is_changed: bool,
 }
 
 /// A resident that takes requests. Held by each that runs.
@@ -170,21 +179,28 @@ impl Residents {
                 match &*replica.borrow() {
                     State::Up(up) if up.answers.load(Ordering::Relaxed) => return Ok(up.clone()),
                     State::Up(_) => {
-                        why = Some((EngineErrorKind::Unreachable, "it does not answer".to_owned()));
+                        why = Some(Down::for_now("it does not answer"));
                     }
                     State::Starting => starting = Some(replica.clone()),
-                    State::Down(kind, reason) => why = Some((*kind, reason.clone())),
+                    State::Down(down) => why = Some(down.clone()),
                 }
             }
             match (starting, why) {
                 // Its task has ended: everything is ending.
                 (Some(mut starting), _) => starting.changed().await.map_err(|_| closing())?,
-                (None, Some((kind, why))) => {
-                    return Err(EngineError::new(kind, "the route's container is not there").because(why));
+                (None, Some(Down { kind, why, is_changed })) => {
+                    let error = EngineError::new(kind, "the route's container is not there").because(why);
+                    return Err(error.changed_meanwhile(is_changed));
                 }
                 (None, None) => return Err(closing()),
             }
         }
+    }
+}
+
+impl Down {
+    fn for_now(why: &str) -> Self {
+        Self { kind: EngineErrorKind::Unreachable, why: why.to_owned(), is_changed: false }
     }
 }
 
@@ -222,8 +238,16 @@ async fn supervise(home: Arc<dyn Home>, state: watch::Sender<State>, closing: Ca
             }
             Err(error) => {
                 let why = Reason(&error).to_string();
-                tracing::error!("a shared container cannot be made: {why}; trying again in {pause:?}");
-                state.send_replace(State::Down(error.kind(), why));
+                match error.is_changed() {
+                    true => tracing::debug!("a shared container is made anew: {why}"),
+                    false => {
+                        tracing::error!(
+                            "a shared container cannot be made: {why}; trying again in {pause:?}"
+                        );
+                    }
+                }
+                let down = Down { kind: error.kind(), why, is_changed: error.is_changed() };
+                state.send_replace(State::Down(down));
             }
         }
         tokio::select! {
@@ -247,7 +271,7 @@ async fn live(resident: Resident, state: &watch::Sender<State>, closing: &Cancel
         () = closing.cancelled() => false,
     };
     let why = if is_dead { "it has died and is made again" } else { "it is going" };
-    state.send_replace(State::Down(EngineErrorKind::Unreachable, why.to_owned()));
+    state.send_replace(State::Down(Down::for_now(why)));
     if !is_dead {
         // What runs may finish.
         drop(up);

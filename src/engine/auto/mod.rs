@@ -337,7 +337,8 @@ impl Shared {
         match which {
             Which::Embedded => match &self.embedded {
                 Ok(embedded) => Ok(embedded),
-                Err(why) => Err(EngineError::new(EngineErrorKind::Unreachable, why.to_string())),
+                // It will not be there later either.
+                Err(why) => Err(EngineError::new(EngineErrorKind::Refused, why.to_string())),
             },
             Which::Docker => match self.daemon.engine().await {
                 Ok(docker) => Ok(docker),

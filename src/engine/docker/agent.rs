@@ -5,6 +5,7 @@
 //! agent has its user, its environment, its working directory, and gets the program's command line as arguments.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
@@ -48,7 +49,16 @@ pub(super) struct Agents {
     /// The volume's name, while it is known to be filled. Somebody may clear away volumes that no container uses.
     volume: tokio::sync::Mutex<Option<String>>,
     /// When one has not come, the last time.
-    missed: Mutex<Option<Instant>>,
+    missed: Mutex<Missed>,
+}
+
+/// Where agents have not come, and when.
+#[derive(Debug, Default)]
+struct Missed {
+    /// Anywhere: the engine is to blame.
+    anywhere: Option<Instant>,
+    /// In a route's containers: they end too soon.
+    of_routes: HashMap<Arc<str>, Instant>,
 }
 
 impl fmt::Debug for Agents {
@@ -158,15 +168,22 @@ impl Agents {
         self.runtime_dir.is_some()
     }
 
-    /// Whether one is worth waiting for with a request at hand.
-    pub(super) fn come(&self) -> bool {
-        let missed = *self.missed.lock().unwrap_or_else(PoisonError::into_inner);
-        self.can_dial() && missed.is_none_or(|missed| missed.elapsed() > WITHOUT)
+    /// Whether one is worth waiting for with a route's request at hand.
+    pub(super) fn come(&self, route: &Arc<str>) -> bool {
+        let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_past = |at: &Instant| at.elapsed() > WITHOUT;
+        self.can_dial()
+            && missed.anywhere.as_ref().is_none_or(is_past)
+            && missed.of_routes.get(route).is_none_or(is_past)
     }
 
-    /// One has not come.
-    pub(super) fn missed(&self) {
-        *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// One has not come to a route's container.
+    pub(super) fn missed(&self, route: &Arc<str>, whose: Whose) {
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        match whose {
+            Whose::Engine => missed.anywhere = Some(Instant::now()),
+            Whose::Container => _ = missed.of_routes.insert(route.clone(), Instant::now()),
+        }
     }
 
     async fn volume(&self, engine: &Arc<Shared>, image: &str) -> Result<String, EngineError> {
@@ -185,13 +202,22 @@ pub(super) enum Uninhabited {
     /// There is no container.
     Failed(EngineError),
     /// Agents cannot be had here. Without one there might be a container.
-    NoAgent(EngineError),
+    NoAgent(EngineError, Whose),
+}
+
+/// Whose fault it is that an agent does not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// It cannot make it, or does not see this machine's files.
+    Engine,
+    /// It has ended there.
+    Container,
 }
 
 impl From<Uninhabited> for EngineError {
     fn from(why: Uninhabited) -> Self {
         match why {
-            Uninhabited::Failed(error) | Uninhabited::NoAgent(error) => error,
+            Uninhabited::Failed(error) | Uninhabited::NoAgent(error, _) => error,
         }
     }
 }
@@ -206,10 +232,11 @@ pub(super) async fn inhabit(
     purpose: Purpose,
     request: Option<&Invocation>,
 ) -> Result<Inhabited, Uninhabited> {
-    let agents = engine.agents().map_err(Uninhabited::NoAgent)?;
+    let agents = engine.agents().map_err(|error| Uninhabited::NoAgent(error, Whose::Engine))?;
     let volume = agents.volume(engine, &program.image).await.map_err(|error| match error.kind() {
-        EngineErrorKind::ImageMissing => Uninhabited::Failed(error),
-        _ => Uninhabited::NoAgent(error),
+        // What does not answer has no container either.
+        EngineErrorKind::ImageMissing | EngineErrorKind::Unreachable => Uninhabited::Failed(error),
+        _ => Uninhabited::NoAgent(error, Whose::Engine),
     })?;
     let door = agents.runtime_dir.as_ref().map(Door::open).transpose().map_err(|error| {
         Uninhabited::Failed(unusable("making a socket for a container's agent").because(error))
@@ -291,28 +318,30 @@ async fn live(
 /// Starts a container and waits for its agent to dial in.
 async fn dialled(container: &Container, door: &Door) -> Result<Way, Uninhabited> {
     container.start().await.map_err(Uninhabited::Failed)?;
-    agent_of(container, door).await.map_err(Uninhabited::NoAgent)
+    agent_of(container, door).await
 }
 
-async fn agent_of(container: &Container, door: &Door) -> Result<Way, EngineError> {
+async fn agent_of(container: &Container, door: &Door) -> Result<Way, Uninhabited> {
     let died = async {
         match container.ended().await {
-            Ok(status) => EngineError::new(
-                EngineErrorKind::Refused,
-                format!("a container's agent ended before it was ready: {status}"),
-            ),
-            Err(error) => error,
+            Ok(status) => {
+                let what = format!("a container's agent ended before it was ready: {status}");
+                Uninhabited::NoAgent(EngineError::new(EngineErrorKind::Refused, what), Whose::Container)
+            }
+            Err(error) => Uninhabited::Failed(error),
         }
     };
+    let failed = |what| move |error: io::Error| Uninhabited::Failed(unusable(what).because(error));
     let connection = tokio::select! {
         biased;
-        agent = door.agent() => agent.map_err(|error| unusable("waiting for a container's agent").because(error))?,
-        error = died => return Err(error),
+        agent = door.agent() => agent.map_err(failed("waiting for a container's agent"))?,
+        why = died => return Err(why),
         () = tokio::time::sleep(DIAL_PATIENCE) => {
-            return Err(unusable("a container's agent has not dialled in: does the engine see this machine's files?"));
+            let what = "a container's agent has not dialled in: does the engine see this machine's files?";
+            return Err(Uninhabited::NoAgent(unusable(what), Whose::Engine));
         }
     };
-    let peer = connection.peer_cred().map_err(|error| unusable("asking who an agent is").because(error))?;
+    let peer = connection.peer_cred().map_err(failed("asking who an agent is"))?;
     let owner = (peer.uid() != rustix::process::geteuid().as_raw()).then(|| (peer.uid(), peer.gid()));
     Ok(Way::Dialled { connection: Arc::new(connection), owner })
 }
@@ -385,7 +414,9 @@ async fn fill_volume(
     executable: &Executable,
     image: &str,
 ) -> Result<String, EngineError> {
-    let read = |error: io::Error| unusable("reading the agent's executable").because(error);
+    let read = |error: io::Error| {
+        EngineError::new(EngineErrorKind::Refused, "reading the agent's executable").because(error)
+    };
     let executable = executable.clone();
     let digesting = tokio::task::spawn_blocking(move || {
         let mut file = executable.open()?;

@@ -98,6 +98,10 @@ pub(super) fn is_tended(name: &str) -> bool {
     TENDED.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
 }
 
+/// What is to be dropped when nothing of a container is left: closed before, half of what its program reads would look like
+/// all.
+type Kept = Option<Box<dyn Send>>;
+
 /// A container in the making, or one that is there.
 pub(super) struct Container {
     engine: Arc<Shared>,
@@ -160,21 +164,27 @@ impl Container {
 
     /// Attaches, starts, hands out the process, and returns when the container is to be removed: with what is
     /// to be dropped after that.
-    async fn run(
-        &self,
-        mut ready: oneshot::Sender<Result<Process, EngineError>>,
-    ) -> Option<impl Send + use<>> {
-        let begun = tokio::select! {
-            begun = self.begin() => begun,
+    async fn run(&self, mut ready: oneshot::Sender<Result<Process, EngineError>>) -> Kept {
+        let attached = tokio::select! {
+            attached = self.attach() => attached,
             () = ready.closed() => return None,
         };
-        let attached = match begun {
+        let attached = match attached {
             Ok(attached) => attached,
             Err(error) => {
                 _ = ready.send(Err(error));
                 return None;
             }
         };
+        let started = tokio::select! {
+            started = self.start() => started,
+            // It may run by now, though the engine has not said so.
+            () = ready.closed() => return Some(Box::new(attached)),
+        };
+        if let Err(error) = started {
+            _ = ready.send(Err(error));
+            return Some(Box::new(attached));
+        }
         let kill = CancellationToken::new();
         let (gone_sender, gone) = oneshot::channel::<()>();
         let (stdin, unfinished) = Input::new(attached.input);
@@ -185,20 +195,24 @@ impl Container {
         if ready.send(Ok(process)).is_ok() {
             kill.cancelled().await;
         }
-        Some((unfinished, gone_sender))
+        Some(Box::new((unfinished, gone_sender)))
     }
 
     /// Attaches to it, and starts it.
     pub(super) async fn begin(&self) -> Result<AttachContainerResults, EngineError> {
+        // Before the start, or the first output is lost.
+        let attached = self.attach().await?;
+        self.start().await.map(|()| attached)
+    }
+
+    async fn attach(&self) -> Result<AttachContainerResults, EngineError> {
         let docker = &self.engine.docker;
         let options =
             AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).stderr(true);
-        // Before the start, or the first output is lost.
-        let attached = match docker.attach_container(&self.name, Some(options.build())).await {
-            Ok(attached) => attached,
-            Err(error) => return Err(self.engine.failure(error, "attaching to a container").await),
-        };
-        self.start().await.map(|()| attached)
+        match docker.attach_container(&self.name, Some(options.build())).await {
+            Ok(attached) => Ok(attached),
+            Err(error) => Err(self.engine.failure(error, "attaching to a container").await),
+        }
     }
 
     /// Starts it.

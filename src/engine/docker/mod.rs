@@ -7,13 +7,13 @@
 //!
 //! # Security
 //! Every container starts without capabilities, with `no-new-privileges`, a read-only root, no network, and
-//! limits; a [`Program`] loosens what it needs. Bodies pass through the engine's attach stream only: the log
+//! limits; a [`Program`] loosens what it needs. Bodies pass through pipes or the engine's attach stream only: the log
 //! driver is `none`, so the engine writes none of them to its disk. Whoever can talk to the engine's socket
 //! is root on its machine, dcgi included; programs never see that socket.
 //!
 //! # Limits of the API
-//! Variables travel as JSON, so bytes that are no UTF-8 reach the program as U+FFFD. The exit status is one
-//! number, where a signal N looks like an exit with 128+N; such a code counts as the signal.
+//! Where no agent is in a container, variables travel as JSON, so bytes that are no UTF-8 reach the program as U+FFFD; and
+//! the exit status is one number, where a signal N looks like an exit with 128+N; such a code counts as the signal.
 
 mod agent;
 mod api;

@@ -20,9 +20,6 @@ use crate::engine::input::Input;
 use crate::engine::streams::{Streams, pipes};
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Process, Reaper};
 
-/// How long an agent may take to say that it has a request. It takes half a millisecond; a paused one never says so.
-const CONFIRMATION: Duration = Duration::from_secs(1);
-
 /// How long a program runs before the next container is started in its stead.
 const HEAD_START: Duration = Duration::from_millis(100);
 
@@ -36,7 +33,8 @@ pub(super) enum Offer {
 }
 
 /// Offers a request to a container, by its [`head`](crate::engine::agent::head). It belongs to that request from here
-/// on, or goes. `command` is what messages call the program; `turn` is the request's among those of its route.
+/// on, or goes. `command` is what messages call the program; `turn` is the request's among those of its route; `patience`
+/// is how long the agent may take to say that it has it: half a millisecond, as a rule, and for ever where it is paused.
 ///
 /// # Errors
 /// Where dcgi itself has run out of something, or nobody can say whether the program has run.
@@ -46,15 +44,18 @@ pub(super) async fn offer(
     head: &[u8],
     command: &str,
     turn: Option<&Arc<Turn>>,
+    patience: Duration,
 ) -> Result<Offer, EngineError> {
     let Inhabited { way, name, removal } = inhabited;
     let turn = turn.cloned();
     match way {
-        Way::Attached(attached) => by_attachment(engine, attached, &name, removal, head, turn).await,
+        Way::Attached(attached) => {
+            by_attachment(engine, attached, &name, removal, head, turn, patience).await
+        }
         Way::Dialled { connection, owner } => {
             let (streams, theirs) =
                 pipes(owner).map_err(|error| failed("making the program's streams").because(error))?;
-            match confirmed(&connection, &HandOver { head, streams: &theirs }).await? {
+            match confirmed(&connection, &HandOver { head, streams: &theirs }, patience).await? {
                 Answered::Taken => {
                     drop(theirs);
                     let process =
@@ -76,7 +77,11 @@ enum Answered {
 }
 
 /// Hands a request over and waits until the agent has said that it has it.
-async fn confirmed(connection: &UnixStream, hand_over: &HandOver<'_>) -> Result<Answered, EngineError> {
+async fn confirmed(
+    connection: &UnixStream,
+    hand_over: &HandOver<'_>,
+    patience: Duration,
+) -> Result<Answered, EngineError> {
     let exchange = async {
         match hand_over.on(connection).await {
             Ok(()) => Ok(taken(outcome(connection).await)),
@@ -84,7 +89,7 @@ async fn confirmed(connection: &UnixStream, hand_over: &HandOver<'_>) -> Result<
             Err(Refusal::Exhausted(error)) => Err(failed("handing over the request").because(error)),
         }
     };
-    if let Ok(result) = tokio::time::timeout(CONFIRMATION, exchange).await {
+    if let Ok(result) = tokio::time::timeout(patience, exchange).await {
         return result;
     }
     // From here on its confirmation does not arrive, and then it runs nothing. One that was on its way is still read.
@@ -177,6 +182,7 @@ async fn by_attachment(
     mut removal: Removal,
     head: &[u8],
     turn: Option<Arc<Turn>>,
+    patience: Duration,
 ) -> Result<Offer, EngineError> {
     // Without its last byte it is no request, and nothing runs.
     let (most, last) = head.split_at(head.len().saturating_sub(1));
@@ -184,7 +190,7 @@ async fn by_attachment(
         attached.input.write_all(most).await?;
         attached.input.flush().await
     };
-    match tokio::time::timeout(CONFIRMATION, handing_over).await {
+    match tokio::time::timeout(patience, handing_over).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Ok(Offer::Declined(error.to_string())),
         Err(_) => return Ok(Offer::Unanswered),

@@ -30,6 +30,9 @@ const OLDEST: Duration = Duration::from_secs(600);
 /// How long the next one waits.
 const HEAD_START: Duration = Duration::from_millis(2);
 
+/// How long an agent may take to say that it has a request: then another is tried.
+const CONFIRMATION: Duration = Duration::from_secs(1);
+
 /// Pauses after a container could not be started: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -126,7 +129,7 @@ impl Pool {
             // From here on it may run: whoever gives up meanwhile, the request's place is taken until it is gone.
             inhabited.removal.hold(invocation.lease.clone());
             let name = inhabited.name.clone();
-            match offer(engine, inhabited, &head, &command, Some(turn)).await? {
+            match offer(engine, inhabited, &head, &command, Some(turn), CONFIRMATION).await? {
                 Offer::Taken(process) => return Ok(Some(*process)),
                 // It goes, and another one is tried.
                 Offer::Declined(why) => {

@@ -32,8 +32,8 @@ static NOTHING: ImageConfig = ImageConfig {
 #[derive(Clone, Debug)]
 pub(super) enum Base {
     Image(Image),
-    /// The program says which. Whether it is still the same one is asked with its other sources.
-    Directory,
+    /// The program says which; it was this one. `None`: it was not there.
+    Directory(Option<Identity>),
     /// This machine, with what is hidden of it.
     Machine(Arc<Vec<PathBuf>>),
 }
@@ -43,7 +43,7 @@ impl PartialEq for Base {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Image(own), Self::Image(other)) => own.id() == other.id(),
-            (Self::Directory, Self::Directory) => true,
+            (Self::Directory(own), Self::Directory(other)) => own == other,
             (Self::Machine(own), Self::Machine(other)) => own == other,
             _ => false,
         }
@@ -55,7 +55,7 @@ impl Base {
     pub(super) fn config(&self) -> &ImageConfig {
         match self {
             Self::Image(image) => image.config(),
-            Self::Directory | Self::Machine(_) => &NOTHING,
+            Self::Directory(_) | Self::Machine(_) => &NOTHING,
         }
     }
 
@@ -63,7 +63,7 @@ impl Base {
     pub(super) fn volumes(&self) -> &[String] {
         match self {
             Self::Image(image) => image.volumes(),
-            Self::Directory | Self::Machine(_) => &[],
+            Self::Directory(_) | Self::Machine(_) => &[],
         }
     }
 
@@ -71,7 +71,7 @@ impl Base {
     pub(super) fn id(&self) -> String {
         match self {
             Self::Image(image) => image.id().to_owned(),
-            Self::Directory => String::new(),
+            Self::Directory(_) => String::new(),
             Self::Machine(hidden) => hidden.iter().map(|path| format!("{}\n", path.display())).collect(),
         }
     }
@@ -92,22 +92,42 @@ impl Base {
                 hidden.retain(|path| !path.ancestors().skip(1).any(|above| all.iter().any(|at| at == above)));
                 Ok(Root::Machine { hidden })
             }
-            Self::Directory => {
+            Self::Directory(seen) => {
                 let path = program.rootfs.as_deref().unwrap_or(Path::new("/"));
                 let (path, identity) = root_directory(path, program)?;
+                // SECURITY: it may be this machine's root by now, of which nothing would be hidden.
+                if *seen != Some(identity) {
+                    return Err(sources::changed());
+                }
                 Ok(Root::Directory { path, identity })
             }
         }
     }
 
-    /// Where the files are with which new named volumes begin.
+    /// The files with which new named volumes begin.
     ///
     /// SECURITY: none of this machine's. They would be copied with dcgi's own rights, hidden ones too.
-    pub(super) fn files(&self, program: &Program) -> Option<PathBuf> {
+    ///
+    /// # Errors
+    /// Where they cannot be opened, or a directory is another by now.
+    pub(super) fn files(&self, program: &Program) -> Result<Option<Rootfs>, EngineError> {
+        let opened = |path: &Path| {
+            Rootfs::open(path).map_err(|error| {
+                let what = format!("opening {}", path.display());
+                EngineError::new(EngineErrorKind::Refused, what).because(error)
+            })
+        };
         match self {
-            Self::Image(image) => Some(image.rootfs().to_owned()),
-            Self::Directory => program.rootfs.clone(),
-            Self::Machine(_) => None,
+            Self::Image(image) => opened(image.rootfs()).map(Some),
+            Self::Directory(seen) => {
+                let Some(path) = &program.rootfs else { return Ok(None) };
+                let root = opened(path)?;
+                if root.identity().ok() != *seen {
+                    return Err(sources::changed());
+                }
+                Ok(Some(root))
+            }
+            Self::Machine(_) => Ok(None),
         }
     }
 }

@@ -252,7 +252,14 @@ impl Engine for EmbeddedEngine {
             }
             let mut tries = 0;
             loop {
-                let pool = self.shared.pool(program, &invocation.route).await?;
+                let pool = match self.shared.pool(program, &invocation.route).await {
+                    Err(error) if error.is_changed() && tries < sources::TRIES => {
+                        tokio::time::sleep(sources::PAUSE).await;
+                        tries += 1;
+                        continue;
+                    }
+                    pool => pool?,
+                };
                 let again = (!pool.seen.is_empty()).then(|| invocation.clone());
                 let (ready, started) = oneshot::channel();
                 self.shared.tasks.spawn(process::live(self.shared.clone(), pool.clone(), invocation, ready));
@@ -278,7 +285,7 @@ impl Engine for EmbeddedEngine {
             Some(_) if Watched::is_root(program, &Sources::look_now(program)) => {
                 Some(Base::Machine(Arc::new(self.shared.machine.machine().hidden())))
             }
-            Some(_) => Some(Base::Directory),
+            Some(_) => Some(Base::Directory(Sources::look_now(program).first())),
         };
         match base.map(|base| self.shared.planned(program, &base)) {
             Some(Ok((spec, plan))) => plan.describe(&spec),
@@ -323,7 +330,7 @@ impl Shared {
             None if Watched::is_root(program, &seen) => {
                 (Base::Machine(self.machine.hidden(&self.own).await), seen)
             }
-            None => (Base::Directory, seen),
+            None => (Base::Directory(seen.first()), seen),
         })
     }
 

@@ -36,7 +36,11 @@ impl Volumes {
     pub(super) fn make(&self, program: &Program, base: &Base) -> Result<(), EngineError> {
         for volume in &program.volumes {
             if let Volume::Named { name, target, .. } = volume {
-                prepare(&self.path(name), base.files(program).as_deref(), target).map_err(|error| {
+                let volume = self.path(name);
+                if volume.is_dir() {
+                    continue;
+                }
+                prepare(&volume, base.files(program)?, target).map_err(|error| {
                     let what = format!("making the volume `{name}`");
                     EngineError::new(EngineErrorKind::Refused, what).because(error)
                 })?;
@@ -46,16 +50,12 @@ impl Volumes {
     }
 }
 
-/// Makes a volume where it is not there yet. As under Docker, a new one begins with what the image has at its place,
+/// Makes a volume. As under Docker, a new one begins with what the image has at its place,
 /// owners and modes included.
-fn prepare(volume: &Path, root: Option<&Path>, target: &str) -> io::Result<()> {
-    if volume.is_dir() {
-        return Ok(());
-    }
+fn prepare(volume: &Path, root: Option<Rootfs>, target: &str) -> io::Result<()> {
     let folder = volume.parent().unwrap_or(Path::new("/"));
     let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(folder)?;
-    let rootfs = root.map(Rootfs::open).transpose()?;
-    match rootfs.and_then(|rootfs| rootfs.open_directory(target)) {
+    match root.and_then(|rootfs| rootfs.open_directory(target)) {
         Some(source) => copy(Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())), draft.path())?,
         None => fs::set_permissions(draft.path(), fs::Permissions::from_mode(0o755))?,
     }
