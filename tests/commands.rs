@@ -106,6 +106,20 @@ fn check_tells_all_problems_of_a_file_at_once() {
 }
 
 #[test]
+fn check_tells_of_every_route_that_its_engine_cannot_have() {
+    let file = File::new(
+        "[[route]]\npath = \"/a\"\nrootfs = \"/\"\nengine = \"docker\"\ncommand = [\"/x\"]\n\
+         [[route]]\npath = \"/b\"\nrootfs = \"/\"\nnetwork = \"bridge\"\ncommand = [\"/x\"]\n\
+         [[route]]\npath = \"/c\"\nimage = \"x\"\nengine = \"embedded\"\nnetwork = \"back\"\n",
+    );
+    let (code, _, said) = dcgi(&["check", "-c", file.path()], b"");
+    assert_eq!(code, 1);
+    for route in ["/a", "/b", "/c"] {
+        assert!(said.contains(&format!("route `{route}`: ")), "{said}");
+    }
+}
+
+#[test]
 fn check_says_what_requests_share_where_they_share_a_container() {
     let fresh = "[[route]]\npath = \"/fresh\"\nimage = \"x\"\n";
     let shared = "[[route]]\npath = \"/shared\"\nimage = \"x\"\nisolation = \"shared\"\n";

@@ -483,6 +483,26 @@ fn a_named_volume_begins_with_nothing_of_this_machine() {
 }
 
 #[test]
+fn a_program_where_nothing_of_this_machine_is_seen_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("hello.sh");
+    fs::write(&program, "#!/bin/sh\necho Content-Type: text/plain; echo; echo hello\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let store = Store::new();
+    let route =
+        format!("[[route]]\npath = \"/\"\nrootfs = \"/\"\nentrypoint = [\"{}\"]\n", program.display());
+    let server = store.serve(&route);
+    let response = server.get("/");
+    assert_eq!(response.status, 502);
+    let mount = format!("volumes = [\"{0}:{0}:ro\"]", folder.path().display());
+    server.wait_for_log_of(response.id(), &format!("mount its directory ({mount})"));
+    // And that is all.
+    let server = store.serve(&format!("{route}{mount}\n"));
+    assert_eq!(server.get("/").text(), "hello\n");
+}
+
+#[test]
 fn a_place_that_this_machine_has_not_is_named() {
     let cgi = scripts(&[("x.sh", SHELL)]);
     let store = Store::new();

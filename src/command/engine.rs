@@ -20,20 +20,20 @@ pub(super) fn served(routes: &[Route]) -> impl Iterator<Item = (&Route, &Program
 
 /// Whether the engines that routes name have what those ask for.
 pub(super) fn suit(routes: &[Route]) -> anyhow::Result<()> {
-    for (route, ProgramRoute { program, .. }) in served(routes) {
-        match (program.needs_embedded(), program.needs_docker(), program.engine) {
+    let unsuited = served(routes).filter_map(|(route, ProgramRoute { program, .. })| {
+        let why = match (program.needs_embedded(), program.needs_docker(), program.engine) {
             (Some(why), _, EngineChoice::Docker) => {
-                bail!(
-                    "route `{}`: {why}, and its engine is \"docker\"; use engine = \"embedded\"",
-                    route.name()
-                )
+                format!("{why}, and its engine is \"docker\"; use engine = \"embedded\"")
             }
-            (Some(why), Some(_), _) => {
-                bail!("route `{}`: {why}, which has no network `{}`", route.name(), program.network.as_str())
-            }
-            (_, Some(why), EngineChoice::Embedded) => bail!("route `{}`: {why}", route.name()),
-            _ => {}
-        }
+            (Some(why), Some(_), _) => format!("{why}, which has no network `{}`", program.network.as_str()),
+            (_, Some(why), EngineChoice::Embedded) => why,
+            _ => return None,
+        };
+        Some(format!("route `{}`: {why}", route.name()))
+    });
+    let unsuited: Vec<_> = unsuited.collect();
+    if !unsuited.is_empty() {
+        bail!(unsuited.join("\n"));
     }
     Ok(())
 }

@@ -161,8 +161,8 @@ async fn end(mut reaper: Reaper, is_whole: bool, limits: &Limits, interrupted: &
         tokio::select! {
             () = reaper.over() => return reaper.reap().await,
             () = tokio::time::sleep(limits.linger) => {
-                let linger = limits.linger;
-                tracing::info!("what the program has left running is ended: `linger` ({linger:?}) is over");
+                let linger = humantime::format_duration(limits.linger);
+                tracing::info!("what the program has left running is ended: `linger` ({linger}) is over");
             }
             () = interrupted.cancelled() => {}
         }

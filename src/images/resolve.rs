@@ -82,7 +82,10 @@ impl Store {
         let refused = match engine {
             Some(engine) => match self.load_from_docker(&engine, image).await {
                 Ok(loaded) => {
-                    tracing::info!(image, "took image from the container engine");
+                    tracing::info!(
+                        image,
+                        "took image from the container engine; with engine = \"auto\" it is kept in step"
+                    );
                     return Ok(loaded);
                 }
                 Err(error) if error.kind() == StoreErrorKind::Storage => return Err(error),

@@ -82,7 +82,7 @@ impl Machine {
 }
 
 /// Whether a path is in a part that is seen.
-fn is_seen(path: &Path) -> bool {
+pub(crate) fn is_seen(path: &Path) -> bool {
     PARTS.iter().any(|part| path.starts_with(part))
 }
 

@@ -32,7 +32,7 @@ pub(crate) use host::Host;
 pub(crate) use launcher::{
     Execution, Failure, MESSAGE, Message, Run, Sealed, Spawner, Template, Zygote, make_sandbox,
 };
-pub(crate) use machine::Machine;
+pub(crate) use machine::{Machine, is_seen};
 pub(crate) use plan::{Plan, plan};
 pub(crate) use rootfs::Rootfs;
 pub(crate) use spec::{Limits, Network, Root, Spec, Volume};

@@ -1,6 +1,7 @@
 //! From a program and its image to what its containers are to be.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::base::Base;
 use super::volume::Volumes;
@@ -31,6 +32,17 @@ pub(super) fn spec(
             format!("{} says nothing of a program: `entrypoint` or `command` has to", program.made_from());
         return Err(EngineError::new(EngineErrorKind::Refused, what));
     }
+    if let (Base::Machine(_), Some(path)) = (base, unseen(program, base)) {
+        let folder = path.parent().unwrap_or(&path).display();
+        return Err(EngineError::new(
+            EngineErrorKind::Refused,
+            format!(
+                "the program {} lies where nothing of this machine is seen with `rootfs = \"/\"`: mount its directory \
+                 (volumes = [\"{folder}:{folder}:ro\"]), or put it below /usr or /opt",
+                path.display()
+            ),
+        ));
+    }
     Ok(Spec {
         name: program.made_from(),
         root: base.root(program, machine)?,
@@ -44,6 +56,17 @@ pub(super) fn spec(
         init: program.init,
         limits: limits(program),
     })
+}
+
+/// The program, where it is a file of this machine that is not seen in its containers.
+fn unseen(program: &Program, base: &Base) -> Option<PathBuf> {
+    let path = PathBuf::from(program.command_line(base.config()).into_iter().next()?);
+    let volumes = program.volumes.iter().map(|volume| match volume {
+        Volume::Bind { target, .. } | Volume::Named { target, .. } => target,
+    });
+    let is_elsewhere =
+        !sandbox::is_seen(&path) && !volumes.into_iter().any(|target| path.starts_with(target));
+    (path.is_absolute() && is_elsewhere && path.is_file()).then_some(path)
 }
 
 /// What a program's processes may use.
