@@ -37,7 +37,8 @@ use bollard::Docker;
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
+
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::agent::{Home, Key, Places, Resident, Residents, RuntimeDir};
@@ -126,7 +127,18 @@ struct Shared {
     places: Places,
     /// One task a container, from before its creation until after its removal. `drained` waits on these.
     containers: TaskTracker,
+    /// How many containers are removed at once, and how many that are to be shared are started.
+    removals: Semaphore,
+    settlers: Semaphore,
 }
+
+/// Docker 20.10 was seen to hang for good over fifty removals at once, on two processors, and to answer nobody for ten seconds
+/// over as many starts. One after the other they take no longer.
+const REMOVALS: usize = 6;
+const SETTLERS: usize = 4;
+
+/// How long a removal that does not come to an end keeps others from beginning.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl DockerEngine {
     /// Connects to the engine that the environment names, as the `docker` command would find it, and removes
@@ -164,6 +176,8 @@ impl DockerEngine {
             pools: Mutex::default(),
             places: Places::default(),
             containers: TaskTracker::new(),
+            removals: Semaphore::new(REMOVALS),
+            settlers: Semaphore::new(SETTLERS),
         });
         orphans::sweep(&shared).await?;
         tokio::spawn(orphans::sweep_regularly(Arc::downgrade(&shared), SWEEP_INTERVAL));
@@ -425,7 +439,16 @@ impl Shared {
     /// Removes a container, running or not, with its anonymous volumes. Gone already is as good.
     async fn remove_container(&self, container: &str) -> Result<(), bollard::errors::Error> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match self.docker.remove_container(container, Some(options)).await {
+        let turn = self.removals.acquire().await;
+        let mut removing = std::pin::pin!(self.docker.remove_container(container, Some(options)));
+        let removed = match tokio::time::timeout(REMOVAL_PATIENCE, &mut removing).await {
+            Ok(removed) => removed,
+            Err(_) => {
+                drop(turn);
+                removing.await
+            }
+        };
+        match removed {
             Err(error) if !api::has_status(&error, 404) => Err(error),
             _ => Ok(()),
         }
@@ -474,9 +497,11 @@ impl Home for Rented {
             if engine.has_changed(&self.program, &self.route, &self.seen).await {
                 return Err(sources::changed());
             }
+            let turn = engine.settlers.acquire().await;
             let inhabited =
                 agent::inhabit(&engine, &self.program, &self.image, &self.route, Purpose::Listen, None)
                     .await?;
+            drop(turn);
             // It may have been made of what was there a moment ago, or is no more.
             if engine.has_changed(&self.program, &self.route, &self.seen).await {
                 return Err(sources::changed());
