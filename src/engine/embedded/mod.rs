@@ -23,6 +23,7 @@ mod pool;
 mod process;
 mod shared;
 mod spec;
+mod unchangeable;
 mod volume;
 
 use std::collections::HashMap;

@@ -4,19 +4,16 @@
 //! executable itself comes along as an open file, so that nothing of it has to be in the image.
 //!
 //! # Security
-//! It is a copy in memory whose content nobody can change (a sealed memfd): a program sees it as `/proc/1/exe`, and with the right
-//! user could otherwise write to dcgi's own executable (CVE-2019-5736).
+//! It is a copy in memory that nobody can change, see [`Unchangeable`]: a program may see it as `/proc/1/exe`, and with the
+//! right user could otherwise write to dcgi's own executable (CVE-2019-5736).
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use rustix::fs::{MemfdFlags, Mode, SealFlags};
-use rustix::io::Errno;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -26,6 +23,7 @@ use super::Shared;
 use super::base::Base;
 use super::pool::{Pool, exhausted};
 use super::process::{Hangup, attend};
+use super::unchangeable::Unchangeable;
 use crate::agent::{Executable, PING};
 use crate::engine::agent::{Home, Resident};
 use crate::engine::output::Progress;
@@ -44,7 +42,7 @@ const LINES: u32 = 20;
 pub(super) struct Agent {
     executable: Executable,
     /// Made when it is first needed.
-    sealed: Mutex<Option<Arc<OwnedFd>>>,
+    sealed: Mutex<Option<Arc<Unchangeable>>>,
 }
 
 impl Agent {
@@ -52,29 +50,14 @@ impl Agent {
         Self { executable, sealed: Mutex::default() }
     }
 
-    /// The executable, sealed. Blocks while it is read for the first time.
-    fn sealed(&self) -> io::Result<Arc<OwnedFd>> {
+    /// The executable, where nobody can change it. Blocks while it is read for the first time.
+    fn sealed(&self) -> io::Result<Arc<Unchangeable>> {
         let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
-        let executable = Mode::from_raw_mode(0o555);
         if let Some(sealed) = &*sealed {
-            // Who runs as the same user as dcgi can have changed that, and nothing else.
-            rustix::fs::fchmod(sealed, executable)?;
+            sealed.restore()?;
             return Ok(sealed.clone());
         }
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        // Where the kernel knows how to say that it is to be executed (Linux 6.3), it may insist on that.
-        let made = match rustix::fs::memfd_create("dcgi", flags | MemfdFlags::EXEC) {
-            Err(Errno::INVAL) => rustix::fs::memfd_create("dcgi", flags),
-            made => made,
-        };
-        let mut file = File::from(made?);
-        io::copy(&mut self.executable.open()?, &mut file)?;
-        let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&file, seals)?;
-        rustix::fs::fchmod(&file, executable)?;
-        // Not the one that can write.
-        let reopened = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        Ok(sealed.insert(Arc::new(reopened.into())).clone())
+        Ok(sealed.insert(Arc::new(Unchangeable::copy(self.executable.open()?)?)).clone())
     }
 }
 
