@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::embedded::{
     Process, Store, cgroups_of, descendants, named, processes, store_with, wait_until_idle,
 };
-use common::{PATIENCE, Server, pause, wait_until};
+use common::{Connection, PATIENCE, Server, pause, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn probe() -> Store {
@@ -111,7 +111,7 @@ fn ten_thousand_requests_leave_nothing() {
 }
 
 /// Begins a request whose program has answered, and waits for a byte to go on.
-fn begin(server: &Server) -> (common::Connection, common::Response) {
+fn begin(server: &Server) -> (Connection, common::Response) {
     let mut connection = server.connect();
     connection.send_head("POST", "/?text&print=begun&read=1&print=-ended", 1);
     let head = connection.head();
@@ -181,7 +181,7 @@ fn sigkill_ends_every_program_and_the_next_start_clears_away_the_rest() {
     let seen = descendants(pid);
     server.signal("KILL");
     assert!(!server.wait().success());
-    assert!(waiting.iter_mut().all(common::Connection::is_closed_by_server));
+    assert!(waiting.iter_mut().all(Connection::is_closed_by_server));
     wait_until("every process ends", PATIENCE, || {
         let now = processes();
         seen.iter().all(|process| now.get(&process.pid).is_none_or(|now| now.state == 'Z'))
@@ -481,4 +481,17 @@ fn without_the_right_to_make_namespaces_it_does_not_start_and_says_so() {
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("the embedded engine cannot be used here"), "{said}");
     assert!(said.contains("a mount namespace: Operation not permitted (os error 1)"), "{said}");
+}
+
+// === an image's files ===
+
+#[test]
+fn what_would_stay_with_an_images_file_is_refused() {
+    let store = probe();
+    let server = store.serve(ROUTE);
+    // F_SETLEASE, F_NOTIFY, F_SET_RW_HINT, F_SET_FILE_RW_HINT; and F_GETFL, which is not.
+    for command in [1024, 1026, 1036, 1038] {
+        assert_eq!(server.get(&format!("/?text&fcntl={command}")).text(), "permission denied\n");
+    }
+    assert_eq!(server.get("/?text&fcntl=3").text(), "done\n");
 }

@@ -183,6 +183,23 @@ fn a_process_is_born_as_the_first_was() {
 }
 
 #[test]
+fn what_is_written_to_the_first_process_is_gone_with_its_slot() {
+    nothing_is_left("init", Goes, "");
+}
+
+#[test]
+fn the_kernels_files_take_no_writes() {
+    let store = Store::new();
+    let config = serde_json::json!({ "Entrypoint": ["/app/marks"] });
+    store.load("test/marks:1", "marks.rs", &config);
+    let server = store.serve("[[route]]\npath = \"/\"\nimage = \"test/marks:1\"\n");
+    let text = server.get("/?look=init").text();
+    let writable: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("writable: ")).collect();
+    // Each use of these wants CAP_SYS_RESOURCE, or is one's own.
+    assert_eq!(writable, ["/proc/pressure/cpu", "/proc/pressure/io", "/proc/pressure/memory"], "{text}");
+}
+
+#[test]
 fn descriptors_are_gone() {
     nothing_is_left("descriptors", Stays, "");
 }

@@ -24,7 +24,7 @@ mod sockets;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::linux::net::SocketAddrExt;
@@ -98,6 +98,7 @@ const KINDS: &[(&str, fn() -> Planted, fn() -> String)] = &[
     ("unreachable", plant_unreachable, look_at_network),
     ("datagrams", plant_datagrams, look_at_network),
     ("process", plant_process, look_at_process),
+    ("init", plant_init, look_at_init),
     ("descriptors", plant_descriptors, look_at_descriptors),
     ("keys", plant_keys, look_at_keys),
     ("host_name", plant_host_name, look_at_host_name),

@@ -32,6 +32,7 @@ mod step;
 mod sys;
 mod telltale;
 mod template;
+mod traces;
 mod wire;
 mod zygote;
 

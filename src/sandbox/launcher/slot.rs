@@ -11,6 +11,7 @@ use super::step;
 use super::sys::{self, DESCRIPTORS, Errno, Fd};
 use super::telltale;
 use super::template::View;
+use super::traces;
 use super::wire::{EXITED, FAILED, GONE, MAKE, RECORD, Record, SIGNALLED, parse, record};
 use super::zygote::{DOORS, MASTER};
 
@@ -39,11 +40,15 @@ fn serve(template: Fd, size: usize, socket: Fd, doors: [Fd; DOORS]) -> Result<()
     sys::close_range(MASTER as u32 + 1, u32::MAX).map_err(at(Step::Descriptors))?;
     let template = View::read(bytes).ok_or((Step::Template, 0, Errno(libc::EBADMSG)))?;
     sys::new_session_keyring();
+    // With a share of the processor of its own: what is written to the autogroup of one is none of the others'.
+    sys::new_session();
+    traces::open();
     sys::unshare(template.slot_namespaces).map_err(at(Step::SlotNamespaces))?;
     if template.own_network {
         telltale::open();
     }
     step::run(template.slot_steps, b"").map_err(|failed| (Step::OfSlot, failed.index, failed.errno))?;
+    let untouched = traces::fingerprint();
     let pristine = if template.own_network { telltale::fingerprint() } else { 0 };
     bound(template.capabilities).map_err(at(Step::Bounding))?;
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64).map_err(at(Step::Descriptors))?;
@@ -55,7 +60,8 @@ fn serve(template: Fd, size: usize, socket: Fd, doors: [Fd; DOORS]) -> Result<()
         let (read, count) = sys::receive(MASTER, &mut head, &mut descriptors).map_err(at(Step::Message))?;
         match (read, parse(&head), count, descriptors) {
             (RECORD, (MAKE, _), 1, [control, ..]) => {
-                let clean = run(&template, pristine, host_name(&head), control, &mut memory)?;
+                let mut clean = run(&template, pristine, host_name(&head), control, &mut memory)?;
+                clean &= traces::fingerprint() == untouched;
                 sys::wipe(memory.strings);
                 sys::send(MASTER, &record(GONE, [clean as u32, 0, 0])).map_err(at(Step::Message))?;
             }

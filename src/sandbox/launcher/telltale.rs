@@ -6,6 +6,7 @@
 //! trace in one of them, and then the namespace goes.
 
 use std::ffi::CStr;
+use std::ops::Range;
 
 use super::sys::{self, Fd};
 use super::zygote::MASTER;
@@ -27,22 +28,32 @@ pub(super) const BEYOND: Fd = MASTER + 1 + FILES.len() as Fd;
 /// not there is left out: the kernel may have no IPv6.
 pub(super) fn open() {
     for (place, path) in (MASTER + 1..).zip(FILES) {
-        if let Ok(file) = sys::open(path, libc::O_RDONLY, 0) {
-            _ = sys::dup_to(file, place, true);
-            if file != place {
-                sys::close(file);
-            }
+        open_at(place, path);
+    }
+}
+
+/// Opens a file as a certain descriptor, where it is there.
+pub(super) fn open_at(place: Fd, path: &CStr) {
+    if let Ok(file) = sys::open(path, libc::O_RDONLY, 0) {
+        _ = sys::dup_to(file, place, true);
+        if file != place {
+            sys::close(file);
         }
     }
 }
 
 /// What the files say now, as a number: never 0, unless it cannot be told.
 pub(super) fn fingerprint() -> u64 {
+    fingerprint_of(MASTER + 1..BEYOND)
+}
+
+/// The same of whichever files are open as these descriptors.
+pub(super) fn fingerprint_of(places: Range<Fd>) -> u64 {
     // FNV-1a, a word at a time: nobody chooses what is compared, it is whether counters have moved at all.
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut buffer = [0; 8192];
     let mut found = false;
-    for place in MASTER + 1..BEYOND {
+    for place in places {
         let mut offset = 0;
         // One that is not open was not there from the beginning.
         while let Ok(read @ 1..) = sys::read_at(place, &mut buffer, offset) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use libc::{
     AF_ALG, AF_VSOCK, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
-    CLONE_NEWUTS, ENOSYS,
+    CLONE_NEWUTS, ENOSYS, F_NOTIFY, F_SETLEASE,
 };
 
 /// Calls that are treated alike.
@@ -66,12 +66,18 @@ const PERSONALITIES: &[u32] = &[0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// The kernel's cryptography, and a virtual machine's way to its host.
 const REFUSED_FAMILIES: &[u32] = &[AF_ALG as u32, AF_VSOCK as u32];
 
+/// What fcntl(2) does to a file for everybody who has it open, and to whoever will: leases, by which an `exec` elsewhere is
+/// held up, notices of what others do, and hints of how it is used, which stay.
+const OTHERS_AFFAIRS: &[u32] = &[F_SETLEASE as u32, F_NOTIFY as u32, F_SET_RW_HINT, F_SET_FILE_RW_HINT];
+const F_SET_RW_HINT: u32 = 1036;
+const F_SET_FILE_RW_HINT: u32 = 1038;
+
 /// No call is in two groups that count at once, unless they say the same.
 pub(super) const TABLE: &[Group] = &[
     // Open files.
     allow(
         "read readv pread64 preadv preadv2 write writev pwrite64 pwritev pwritev2 close close_range dup dup2 dup3
-         fcntl fcntl64 ioctl flock lseek _llseek getdents getdents64 fsync fdatasync sync syncfs sync_file_range
+         ioctl flock lseek _llseek getdents getdents64 fsync fdatasync sync syncfs sync_file_range
          arm_sync_file_range fallocate ftruncate ftruncate64 fadvise64 fadvise64_64 arm_fadvise64_64 readahead
          sendfile sendfile64 copy_file_range splice tee vmsplice pipe pipe2",
     ),
@@ -165,6 +171,12 @@ pub(super) const TABLE: &[Group] = &[
     allow(
         "uname sysinfo getrandom",
     ),
+    // Descriptors and locks, but not what others have to do with a file.
+    Group {
+        need: Need::Nothing,
+        verdict: Verdict::AllowIf(Condition::NoneOf { argument: 1, values: OTHERS_AFFAIRS }),
+        names: "fcntl fcntl64",
+    },
     // The usual personalities.
     Group {
         need: Need::Nothing,

@@ -255,6 +255,31 @@ fn sockets_are_of_any_family_but_two() {
 }
 
 #[test]
+fn a_file_is_locked_and_duplicated_but_nothing_is_left_with_it() {
+    for abi in [Abi::X86_64, Abi::I386, Abi::X32] {
+        let fcntl = |command: u64| {
+            let entry = Machine::X86_64.entries().iter().find(|entry| entry.abis.contains(&abi)).unwrap();
+            let number = abi.number("fcntl").unwrap();
+            let arguments = [3, command, 1, 0, 0, 0];
+            run(
+                &filter_of(Machine::X86_64, &BTreeSet::from(["ALL"])),
+                &Call { number, architecture: entry.token, arguments },
+            )
+            .answer
+        };
+        // F_DUPFD, F_GETFL, F_SETLK, F_OFD_SETLK, F_GETLEASE, F_DUPFD_CLOEXEC, F_ADD_SEALS, F_GET_RW_HINT.
+        for allowed in [0, 3, 6, 37, 1025, 1030, 1033, 1035] {
+            assert_eq!(fcntl(allowed), SECCOMP_RET_ALLOW, "{allowed} of {abi:?}");
+        }
+        for refused in [1024, 1026, 1036, 1038] {
+            assert_eq!(fcntl(refused), REFUSE, "{refused} of {abi:?}");
+            // The kernel takes an unsigned int.
+            assert_eq!(fcntl(refused | 1 << 32), REFUSE);
+        }
+    }
+}
+
+#[test]
 fn a_personality_is_compared_with_all_of_its_bits() {
     const ADDR_NO_RANDOMIZE: u64 = 0x4_0000;
     for allowed in [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff] {

@@ -96,3 +96,68 @@ pub fn look_at_descriptors() -> String {
     names.sort();
     names.join("\n")
 }
+
+/// Writes into whatever of the first process's files takes it, whichever those are: a new kernel may have new ones.
+pub fn plant_init() -> Planted {
+    let mut taken = Vec::new();
+    for path in files_of_init() {
+        for text in ["0x1", "1", "19"] {
+            if fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes())).is_ok() {
+                taken.push(path.clone());
+                break;
+            }
+        }
+    }
+    for wanted in ["oom_score_adj", "coredump_filter"] {
+        if !taken.iter().any(|path| path.ends_with(wanted)) {
+            return Err(format!("{wanted} took nothing; these did: {taken:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What the first process's files say that can be written to, and which files outside of processes can be.
+pub fn look_at_init() -> String {
+    let mut out = String::new();
+    for path in files_of_init() {
+        // The number of its session's is another in another slot.
+        let said = text(&path);
+        let said = said.strip_prefix("/autogroup-").and_then(|said| said.split_once(' ')).map_or(&*said, |(_, said)| said);
+        writeln!(out, "{path} {}", said.trim_end()).unwrap();
+    }
+    writable("/proc", &mut out);
+    out
+}
+
+/// Those of the first process that can be opened to be written to, less those that say something else each time.
+fn files_of_init() -> Vec<String> {
+    const RESTLESS: [&str; 4] = ["mem", "sched", "clear_refs", "timerslack_ns"];
+    let mut paths = Vec::new();
+    for folder in ["/proc/1", "/proc/1/attr", "/proc/1/task/1"] {
+        let names = fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        paths.extend(names.filter(|name| !RESTLESS.contains(&&**name)).map(|name| format!("{folder}/{name}")));
+    }
+    paths.retain(|path| {
+        fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+            && fs::OpenOptions::new().write(true).open(path).is_ok()
+    });
+    paths.sort();
+    paths
+}
+
+fn writable(folder: &str, out: &mut String) {
+    let mut paths: Vec<_> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_process = folder == "/proc" && name.bytes().all(|byte| byte.is_ascii_digit());
+        let Ok(found) = fs::symlink_metadata(&path) else { continue };
+        if found.is_dir() && !is_process {
+            writable(&path.to_string_lossy(), out);
+        } else if found.is_file() && fs::OpenOptions::new().write(true).open(&path).is_ok() {
+            writeln!(out, "writable: {}", path.display()).unwrap();
+        }
+    }
+}
