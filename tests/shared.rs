@@ -103,7 +103,8 @@ on_every_engine! {
     a_dcgi_that_is_killed_leaves_nothing_running
     a_header_block_of_a_mebibyte_is_502_and_the_next_request_is_served
     an_image_that_is_replaced_takes_over_without_a_request_lost
-    a_program_that_floods_what_the_agent_logs_costs_no_memory
+    what_the_agent_logs_is_not_for_programs
+    a_program_does_nothing_to_the_agent_and_to_other_requests
     a_request_of_thirty_thousand_arguments_is_answered
 }
 
@@ -355,14 +356,31 @@ fn a_header_block_of_a_mebibyte_is_502_and_the_next_request_is_served(place: &Pl
     assert_eq!(server.get("/p?text&print=served").text(), "served");
 }
 
-fn a_program_that_floods_what_the_agent_logs_costs_no_memory(place: &Place) {
+fn what_the_agent_logs_is_not_for_programs(place: &Place) {
     let server = place.serve("");
     let response = server.get("/p?text&pour=/proc/1/fd/2&print=poured");
-    assert_eq!(response.text(), "poured");
-    let (_, peak) = server.memory();
-    assert!(peak < 64 << 20, "{peak} bytes");
+    assert!(!response.text().contains("poured"), "{}", response.text());
     assert!(server.log().len() < 1 << 20);
     assert_eq!(server.get("/p?text&print=served").text(), "served");
+}
+
+fn a_program_does_nothing_to_the_agent_and_to_other_requests(place: &Place) {
+    for user in ["", "user = \"1234\""] {
+        let server = place.serve(user);
+        let mut other = server.connect();
+        other.send_head("GET", "/p?text&print=here&forever", 0);
+        assert_eq!((other.head().status, other.chunk().as_deref()), (200, Some(&b"here"[..])));
+        let text = server.get("/p?text&reach").text();
+        let mut reached: BTreeSet<_> = text.lines().collect();
+        let agents: Vec<_> = reached.extract_if(.., |line| line.starts_with("dcgi-")).collect();
+        assert!(agents.contains(&"dcgi-agent: ") && agents.iter().all(|line| line.ends_with(": ")), "{text}");
+        assert_eq!(reached, BTreeSet::from(["probe: "]), "{text}");
+        // Its own children are a program's own.
+        let text = server.get("/p?text&child=sleep%3D300&reach").text();
+        assert!(text.lines().any(|line| line == "probe: signal trace environ mem exe fd"), "{text}");
+        // And it is traced, or seized, by nobody.
+        assert_eq!(server.get("/p?text&print=served").text(), "served");
+    }
 }
 
 fn a_request_of_thirty_thousand_arguments_is_answered(place: &Place) {

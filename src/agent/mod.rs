@@ -26,7 +26,8 @@
 //! # Security
 //! The agent has the program's own user and rights, so it defends dcgi against nothing that a program does: dcgi believes
 //! it only what concerns its own container. Its token is used up before the program exists, and no descriptor of the
-//! agent's reaches the program: all are close-on-exec.
+//! agent's reaches the program: all are close-on-exec. Where many programs run beside each other it defends itself, and each
+//! of them from the others, by Landlock, as far as the kernel can: `Spawner::keep_apart`.
 
 mod answer;
 mod children;
@@ -142,7 +143,8 @@ impl Agent {
     pub fn listen(self, from: Listen) -> io::Result<()> {
         let trusting = matches!(from, Listen::Dial(..) | Listen::Stdin | Listen::Link);
         let is_worker = matches!(from, Listen::Link);
-        let program = self.program(if is_worker { c"dcgi-worker" } else { AGENT }, trusting)?;
+        let mut program = self.program(if is_worker { c"dcgi-worker" } else { AGENT }, trusting)?;
+        program.keep_apart();
         // Whoever is trusted counts by himself, and wants to hear from us however many run.
         let most = if trusting { usize::MAX } else { self.max_concurrency };
         let mut server = Server::new(program, most, self.timeout, false)?;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use rustix::process::Pid;
+use rustix::process::{DumpableBehavior, Pid};
 
 use super::connection::Rights;
 use super::scgi::{self, Head};
@@ -100,6 +100,15 @@ impl Program {
         };
         let spawner = Spawner::new()?;
         Ok(Self { command, environment, directory: home.clone(), home, trusting, nothing, spawner })
+    }
+
+    /// Keeps what runs for one request from what runs for others, as far as the kernel can, and from this process.
+    pub(super) fn keep_apart(&mut self) {
+        if !self.spawner.keep_apart() {
+            // Then at least nobody traces this process, or takes what it has open. Who is not root can then not say in its
+            // stead either that he is to be killed first for want of memory.
+            _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        }
     }
 
     /// Whether the request is to be confirmed before the program runs.

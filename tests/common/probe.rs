@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, exit};
@@ -17,6 +17,8 @@ unsafe extern "C" {
     fn close(fd: i32) -> i32;
     fn signal(signal: i32, handler: usize) -> usize;
     fn setsid() -> i32;
+    fn fcntl(fd: i32, command: i32, ...) -> i32;
+    fn ptrace(request: i32, pid: i32, address: usize, data: usize) -> i64;
 }
 
 /// Set when SIGTERM has come, where that is waited for.
@@ -166,6 +168,14 @@ fn main() {
                 unsafe { kill(std::process::id() as i32, text.parse().unwrap()) };
                 Ok(())
             }
+            "reach" => reach(&mut out),
+            // A command of fcntl(2), with the argument 1, on the probe itself.
+            "fcntl" => {
+                let own = File::open("/proc/self/exe").unwrap();
+                let result = unsafe { fcntl(own.as_raw_fd(), text.parse().unwrap(), &1_u64) };
+                let error = std::io::Error::last_os_error();
+                writeln!(out, "{}", if result == -1 { error.kind().to_string() } else { "done".to_owned() })
+            }
             "exit" => exit(text.parse().unwrap()),
             other => writeln!(out, "Status: 500\n\nthe probe does not know `{other}`"),
         };
@@ -174,6 +184,30 @@ fn main() {
             exit(74);
         }
     }
+}
+
+/// What can be done to every other process that is seen here: a line each, with its name.
+fn reach(out: &mut File) -> std::io::Result<()> {
+    const PTRACE_SEIZE: i32 = 0x4206;
+    let others = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    for pid in others.filter(|pid: &i32| *pid != std::process::id() as i32) {
+        let file = |name: &str| format!("/proc/{pid}/{name}");
+        let name = std::fs::read_to_string(file("comm")).unwrap_or_default();
+        let opens = |name: &str, write| {
+            File::options().read(true).write(write).open(file(name)).is_ok_and(|mut it| write || it.read(&mut [0]).is_ok())
+        };
+        let done = [
+            ("signal", unsafe { kill(pid, 0) } == 0),
+            ("trace", unsafe { ptrace(PTRACE_SEIZE, pid, 0, 0) } == 0),
+            ("environ", opens("environ", false)),
+            ("mem", opens("mem", true)),
+            ("exe", opens("exe", false)),
+            ("fd", std::fs::read_link(file("fd/0")).is_ok()),
+        ];
+        let done: Vec<_> = done.iter().filter(|(_, is_done)| *is_done).map(|(what, _)| *what).collect();
+        writeln!(out, "{}: {}", name.trim(), done.join(" "))?;
+    }
+    Ok(())
 }
 
 fn pause(milliseconds: &str) {

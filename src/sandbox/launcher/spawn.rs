@@ -33,6 +33,8 @@ pub(crate) struct Spawner {
     ignored: u64,
     /// What a program's `oom_score_adj` is to be, where this process's own is less.
     oom_score_adj: Option<String>,
+    /// What holds each program, with all that it starts, apart from the others.
+    rules: Option<Fd>,
 }
 
 /// What a program is started with.
@@ -56,6 +58,7 @@ struct Birth<'a> {
     streams: [Fd; 3],
     ignored: u64,
     oom_score_adj: Option<&'a [u8]>,
+    rules: Option<Fd>,
     error: Option<Errno>,
 }
 
@@ -68,7 +71,17 @@ impl Spawner {
         let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
         let own = own.and_then(|own| own.trim().parse::<i32>().ok());
         let oom_score_adj = own.filter(|own| *own < OOM_SCORE_ADJ).map(|_| OOM_SCORE_ADJ.to_string());
-        Ok(Self { stack, ignored: sys::ignored_signals(), oom_score_adj })
+        Ok(Self { stack, ignored: sys::ignored_signals(), oom_score_adj, rules: None })
+    }
+
+    /// Keeps programs apart from here on: each can signal and trace itself and what it starts, and nobody else, whoever
+    /// is of the same user. Whether the kernel can do that, and would without privileges.
+    pub(crate) fn keep_apart(&mut self) -> bool {
+        if self.rules.is_none() && rustix::thread::no_new_privs().unwrap_or(false) {
+            // Kept until the process ends: it has one spawner.
+            self.rules = sys::rules_of_keeping_apart().ok();
+        }
+        self.rules.is_some()
     }
 
     /// Executes a program in a process group of its own, whose id this gives: a child, with signals as a program expects
@@ -89,6 +102,7 @@ impl Spawner {
             streams: execution.streams.map(|stream| stream.as_raw_fd()),
             ignored: self.ignored,
             oom_score_adj: self.oom_score_adj.as_deref().map(str::as_bytes),
+            rules: self.rules,
             error: None,
         };
         // Until they are at their defaults in the child: what our handlers would do there, they would do here.
@@ -133,6 +147,9 @@ fn prepare(birth: &Birth<'_>) -> sys::Result<()> {
     }
     let ignored = (1..=64).filter(|signal| birth.ignored >> (signal - 1) & 1 == 1);
     ignored.chain(SIGNALS).for_each(sys::reset_signal);
+    if let Some(rules) = birth.rules {
+        sys::keep_to(rules)?;
+    }
     sys::block_signals(0);
     Ok(())
 }

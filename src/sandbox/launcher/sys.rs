@@ -331,6 +331,30 @@ pub(super) unsafe fn fork_in_memory<T>(
     check(c_long::from(pid)).map(|pid| pid as libc::pid_t)
 }
 
+/// A set of rules by which who is held to it can send signals only to those who are held to it by the same call, or by a
+/// later one of theirs; and, as with all such sets, trace only those, and read of others in /proc only what everybody may.
+/// landlock(7); signals since Linux 6.12.
+pub(super) fn rules_of_keeping_apart() -> Result<Fd> {
+    /// `struct landlock_ruleset_attr`, as it is since version 6 of that interface.
+    #[repr(C)]
+    struct Rules {
+        handled_access_fs: u64,
+        handled_access_net: u64,
+        scoped: u64,
+    }
+    const LANDLOCK_SCOPE_SIGNAL: u64 = 1 << 1;
+    let rules = Rules { handled_access_fs: 0, handled_access_net: 0, scoped: LANDLOCK_SCOPE_SIGNAL };
+    // SAFETY: the kernel reads a structure of that size. The descriptor is close-on-exec.
+    unsafe { syscall!(SYS_landlock_create_ruleset, &raw const rules, size_of::<Rules>(), 0) }
+        .map(|fd| fd as Fd)
+}
+
+/// Holds this thread, and whom it forks from here on, to a set of rules.
+pub(super) fn keep_to(rules: Fd) -> Result<()> {
+    // SAFETY: no memory is involved.
+    unsafe { syscall!(SYS_landlock_restrict_self, rules, 0) }.map(drop)
+}
+
 /// Gives memory back to the kernel; it reads as zeros from then on.
 pub(super) fn wipe(memory: &mut [u8]) {
     // SAFETY: the memory is a private anonymous mapping, page by page, and nobody else's.
