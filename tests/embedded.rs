@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -108,6 +109,46 @@ fn ten_thousand_requests_leave_nothing() {
         assert_eq!(after.descriptors, before.descriptors);
         assert_eq!(after, before);
     }
+}
+
+/// A process that is in the groups of a program of this server, and in nothing else of it: as one that has got away from
+/// its slot, by whatever way.
+fn one_that_got_away(server: &Server) -> (std::process::Child, BTreeSet<PathBuf>) {
+    let process = Command::new("sleep").arg("1000").spawn().unwrap();
+    let of_slots = |group: &PathBuf| !group.file_name().unwrap().to_string_lossy().contains('.');
+    let groups: BTreeSet<_> = cgroups_of(server.pid()).into_iter().filter(of_slots).collect();
+    assert!(!groups.is_empty(), "no slot has a group");
+    for group in &groups {
+        fs::write(group.join("cgroup.procs"), process.id().to_string()).unwrap();
+    }
+    (process, groups)
+}
+
+#[test]
+fn what_got_away_from_its_slot_ends_with_it() {
+    let store = probe();
+    let mut server = store.serve(&format!("{ROUTE}warm = 1\n"));
+    assert_eq!(server.get("/?text&print=served").text(), "served");
+    let (mut process, _) = one_that_got_away(&server);
+    server.signal("TERM");
+    assert!(server.wait().success());
+    assert_eq!(process.try_wait().unwrap().and_then(|status| status.signal()), Some(9));
+    assert_eq!(cgroups_of(server.pid()), BTreeSet::new());
+}
+
+#[test]
+fn what_outlived_its_dcgi_ends_with_the_next_start() {
+    let store = probe();
+    let mut server = store.serve(&format!("{ROUTE}warm = 1\n"));
+    assert_eq!(server.get("/?text&print=served").text(), "served");
+    let (mut process, groups) = one_that_got_away(&server);
+    server.signal("KILL");
+    assert!(!server.wait().success());
+    assert!(process.try_wait().unwrap().is_none(), "it has not outlived its dcgi");
+    let next = store.serve(ROUTE);
+    assert_eq!(process.wait().unwrap().signal(), Some(9));
+    wait_until("its groups are removed", PATIENCE, || groups.iter().all(|group| !group.exists()));
+    assert_eq!(next.get("/?text&print=served").text(), "served");
 }
 
 /// Begins a request whose program has answered, and waits for a byte to go on.

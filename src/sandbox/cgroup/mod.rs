@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio_util::task::TaskTracker;
 
 use super::spec::Limits;
@@ -34,6 +35,12 @@ const OWN_PROCESSES: u64 = 1;
 /// Pauses between tries to remove a group whose last process has just gone.
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 const REMOVE_TRIES: u32 = 400;
+
+/// The try at which what is still in a group is killed: a slot's own end takes a few milliseconds, so this holds on.
+const KILL_AT_TRY: u32 = 20;
+
+/// The processes of a group, in every version.
+const PROCESSES: &str = "cgroup.procs";
 
 /// A kind of limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +138,10 @@ impl Cgroups {
         for shared in self.trees.iter().filter_map(|tree| tree.folder.parent()) {
             sweep(shared, &self.instance);
         }
-        self.stubborn.lock().unwrap_or_else(PoisonError::into_inner).retain(|folder| !removed(folder));
+        self.stubborn.lock().unwrap_or_else(PoisonError::into_inner).retain(|folder| {
+            kill(folder);
+            !removed(folder)
+        });
     }
 
     /// What cannot be enforced, in sentences for an operator.
@@ -240,7 +250,7 @@ impl Group {
     /// Where one cannot be opened.
     pub(crate) fn doors(&self) -> Result<Vec<fs::File>, CgroupError> {
         let open = |folder: &PathBuf| {
-            let path = folder.join("cgroup.procs");
+            let path = folder.join(PROCESSES);
             fs::File::options().write(true).open(&path).map_err(|error| CgroupError::new(&path, error))
         };
         self.folders.iter().map(open).collect()
@@ -271,6 +281,10 @@ impl Drop for Group {
                     let mut tries = 0;
                     while !removed(&folder) {
                         tries += 1;
+                        if tries >= KILL_AT_TRY {
+                            // What it forks meanwhile is there at the next try.
+                            kill(&folder);
+                        }
                         if tries == REMOVE_TRIES {
                             cgroups.stubborn.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
                             break;
@@ -281,6 +295,26 @@ impl Drop for Group {
             },
             &runtime,
         );
+    }
+}
+
+/// Kills what is in a group, in whichever PID namespace of this one it is: it has got away from its slot.
+fn kill(folder: &Path) {
+    // All at once, from Linux 5.14 on.
+    if fs::write(folder.join(v2::KILL), "1").is_ok() {
+        return;
+    }
+    let is_listed = |listed: &str, pid: &str| listed.lines().any(|line| line == pid);
+    let listed = || fs::read_to_string(folder.join(PROCESSES)).unwrap_or_default();
+    for pid in listed().lines() {
+        let number = pid.parse().ok().and_then(Pid::from_raw);
+        let Some(Ok(process)) = number.map(|number| pidfd_open(number, PidfdFlags::empty())) else {
+            continue;
+        };
+        // SECURITY: by now the number may be another's, whom it named before it was opened too, if it is listed no more.
+        if is_listed(&listed(), pid) {
+            _ = pidfd_send_signal(&process, Signal::KILL);
+        }
     }
 }
 

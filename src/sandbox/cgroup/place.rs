@@ -115,7 +115,8 @@ fn make(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what dead instances have left: their processes have ended with them.
+/// Removes what dead instances have left. Their processes have ended with them, as a rule; what has got away from that is
+/// killed, and its group removed the next time.
 pub(super) fn sweep(shared: &Path, instance: &Instance) {
     for entry in fs::read_dir(shared).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -128,8 +129,8 @@ pub(super) fn sweep(shared: &Path, instance: &Instance) {
         });
         if dead {
             for group in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-                if group.path().is_dir() {
-                    _ = fs::remove_dir(group.path());
+                if group.path().is_dir() && !super::removed(&group.path()) {
+                    super::kill(&group.path());
                 }
             }
             _ = fs::remove_dir(entry.path());

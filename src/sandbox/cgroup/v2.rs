@@ -9,6 +9,9 @@ use super::{Controller, PERIOD};
 /// The file that counts kills for want of memory.
 pub(super) const OOM_KILLS: &str = "memory.events";
 
+/// The file by which all processes of a group are killed.
+pub(super) const KILL: &str = "cgroup.kill";
+
 /// Whether a mount is the tree, by its type.
 pub(super) fn is_mount(kind: &str) -> bool {
     kind == "cgroup2"
