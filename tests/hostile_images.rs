@@ -99,6 +99,34 @@ fn a_volume_of_an_image_whose_path_leads_through_a_link_and_back_is_refused() {
 }
 
 #[test]
+fn a_volume_that_lands_on_dev_by_a_link_shows_nothing_that_is_hidden() {
+    for (file, more) in
+        [(true, ""), (false, ""), (true, "read_only = false\n"), (false, "read_only = false\n")]
+    {
+        let host = tempfile::tempdir().unwrap();
+        if file {
+            // What hides files is found by this name.
+            std::fs::write(host.path().join("null"), "forged").unwrap();
+        }
+        let store = Store::new();
+        let lines = format!("volumes = [\"{}:/data\"]\n{more}", host.path().display());
+        let server = serve(&store, &layer(&[("data", "/dev")], &["etc"]), &json!({}), &lines);
+        for _ in 0..3 {
+            let response = server.get("/?text&file=/proc/interrupts&print=-&file=/dev/null&print=end");
+            let said = response.text();
+            assert_eq!(response.status, 200, "{}", server.log());
+            let (hidden, devices) = said.split_once('-').unwrap();
+            assert_eq!(hidden.trim(), "", "{said}");
+            // And the volume is where it is to be.
+            assert!(devices.starts_with(if file { "forged" } else { "" }), "{said}");
+        }
+        let entries: Vec<_> =
+            std::fs::read_dir(host.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(entries.len(), usize::from(file), "{entries:?}");
+    }
+}
+
+#[test]
 fn a_volume_of_an_image_below_a_volume_of_the_route_is_not_led_elsewhere() {
     // Who can write there could make it a link to anywhere, between one request and the next.
     for more in ["", "read_only = false\n"] {

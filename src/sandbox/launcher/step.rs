@@ -113,6 +113,12 @@ impl Steps {
         self.mount_step(false, name, source, target, kind, flags, options);
     }
 
+    /// The same of a file system without a source, in the directory that was [entered](Self::enter), whose path is given.
+    pub(in crate::sandbox) fn mount_here(&mut self, kind: &CStr, place: &CStr, flags: u64, options: &CStr) {
+        let name = format!("mounting {} at {}", kind.to_string_lossy(), place.to_string_lossy());
+        self.mount_step(false, name, kind, c".", kind, flags, options);
+    }
+
     /// The same, where the kernel may refuse.
     pub(in crate::sandbox) fn try_mount(&mut self, kind: &CStr, target: &CStr, flags: u64, options: &CStr) {
         let name = format!("mounting {} at {}", kind.to_string_lossy(), target.to_string_lossy());

@@ -167,6 +167,16 @@ impl<'a> Mounts<'a> {
         for directory in [c"/dev/shm", c"/dev/mqueue", c"/dev/pts"] {
             steps.directory(directory, 0o755);
         }
+        for own in self.own.iter().filter(|own| own.is_last() && own.above.is_none()) {
+            for (at, _) in own.target.match_indices('/').skip(2) {
+                steps.directory(&path(&own.target[..at])?, 0o755);
+            }
+            match (&*own.target == own::DEVICES, own.is_directory()) {
+                (true, _) => {}
+                (false, true) => steps.directory(&path(&*own.target)?, 0o755),
+                (false, false) => steps.file(&path(&*own.target)?, b""),
+            }
+        }
         for (number, tree) in parked {
             let place = path(format!("{PARKING}/{number}"))?;
             match self.own[*number].is_directory() {
@@ -196,7 +206,7 @@ impl<'a> Mounts<'a> {
         match own.what {
             What::Volume(_) => own.private,
             What::Tmpfs(_) => false,
-            What::OfImage => !own.is_in_image() && self.rootfs.find(own.given) == Found::Directory,
+            What::OfImage => !own.is_in_image() && self.rootfs.find(&own.target) == Found::Directory,
         }
     }
 
@@ -235,47 +245,62 @@ impl<'a> Mounts<'a> {
         }
     }
 
-    /// What of the program's own each sandbox has for itself, in order.
+    /// What of the program's own each sandbox has for itself, in order; what lies over the devices last.
     fn private_mounts(&self, steps: &mut Steps, held: &[(usize, Tree)]) -> Result<(), PlanError> {
         let private = || self.own.iter().enumerate().filter(|(_, own)| own.private && !own.is_in_image());
         let has_overlay = private().any(|(_, own)| matches!(own.what, What::OfImage));
         if has_overlay {
             self.begin_overlays(steps)?;
         }
-        for (number, own) in private() {
-            let tree = held.iter().find(|(held, _)| *held == number).map(|(_, tree)| *tree);
-            let target = path(&*own.target)?;
-            if let Some(above) = &own.above {
-                self.nested_mount_point(steps, above, own)?;
-            }
-            match own.what {
-                What::Volume(_) => {
-                    let tree = tree.expect("it was taken hold of");
-                    // Parked, it has its own already.
-                    let attributes = if self.spec.read_only { 0 } else { attributes_of(own) };
-                    steps.attach_beneath(tree, &target, attributes);
-                }
-                What::Tmpfs(entry) if own.above.is_none() => self.tmpfs(steps, &path(own.given)?, entry)?,
-                What::Tmpfs(entry) => {
-                    steps.enter(&target);
-                    self.tmpfs(steps, c".", entry)?;
-                }
-                What::OfImage => {
-                    let lower = path(format!("{PARKING}/l{number}"))?;
-                    steps.directory(&lower, 0o755);
-                    if let Some(tree) = tree {
-                        steps.attach(tree, &lower, attributes_of(own));
-                    }
-                    steps.enter(&target);
-                    self.private_overlay(steps, number, &lower, c".")?;
-                }
-            }
-        }
-        if private().any(|(_, own)| own.above.is_some()) {
-            steps.enter(c"/");
+        for (number, own) in private().filter(|(_, own)| !own.is_last()) {
+            self.private_mount(steps, number, own, held)?;
         }
         if has_overlay {
+            steps.enter(c"/");
             steps.unmount(SCRATCH);
+        }
+        for (number, own) in private().filter(|(_, own)| own.is_last()) {
+            self.private_mount(steps, number, own, held)?;
+        }
+        if private().next().is_some() {
+            steps.enter(c"/");
+        }
+        Ok(())
+    }
+
+    /// One of these.
+    fn private_mount(
+        &self,
+        steps: &mut Steps,
+        number: usize,
+        own: &Own<'_>,
+        held: &[(usize, Tree)],
+    ) -> Result<(), PlanError> {
+        let tree = held.iter().find(|(held, _)| *held == number).map(|(_, tree)| *tree);
+        let target = path(&*own.target)?;
+        if let Some(above) = &own.above {
+            self.nested_mount_point(steps, above, own)?;
+        }
+        match own.what {
+            What::Volume(_) => {
+                let tree = tree.expect("it was taken hold of");
+                // Parked, it has its own already.
+                let attributes = if self.spec.read_only { 0 } else { attributes_of(own) };
+                steps.attach_beneath(tree, &target, attributes);
+            }
+            What::Tmpfs(entry) => {
+                steps.enter(&target);
+                self.tmpfs(steps, &target, entry)?;
+            }
+            What::OfImage => {
+                let lower = path(format!("{PARKING}/l{number}"))?;
+                steps.directory(&lower, 0o755);
+                if let Some(tree) = tree {
+                    steps.attach(tree, &lower, attributes_of(own));
+                }
+                steps.enter(&target);
+                self.private_overlay(steps, number, &lower, c".")?;
+            }
         }
         Ok(())
     }
@@ -297,13 +322,14 @@ impl<'a> Mounts<'a> {
         Ok(())
     }
 
+    /// Where the steps are; `target` is what that is called.
     fn tmpfs(&self, steps: &mut Steps, target: &CStr, entry: &str) -> Result<(), PlanError> {
         let (_, options) = entry.split_once(':').unwrap_or((entry, ""));
         let (flags, mut rest) = tmpfs_options(options);
         if !rest.split(',').any(|option| option.starts_with("mode=")) {
             rest = if rest.is_empty() { "mode=1777".to_owned() } else { format!("{rest},mode=1777") };
         }
-        steps.mount(c"tmpfs", target, c"tmpfs", flags, &self.memory_options(&rest)?);
+        steps.mount_here(c"tmpfs", target, flags, &self.memory_options(&rest)?);
         Ok(())
     }
 
@@ -346,7 +372,7 @@ impl<'a> Mounts<'a> {
     /// Where sandboxes will mount something of their own.
     fn private_directories(&self) -> impl Iterator<Item = &str> {
         let own = self.own.iter().filter(|own| own.above.is_none() && !matches!(own.what, What::Volume(_)));
-        ["/proc"].into_iter().chain(own.map(|own| own.given))
+        ["/proc"].into_iter().chain(own.map(|own| &*own.target))
     }
 
     /// Whether a file can be mounted at a path: there is one, or one can be made. A link that leads nowhere is neither.
@@ -364,7 +390,7 @@ impl<'a> Mounts<'a> {
         let mut volumes =
             self.own.iter().filter(|own| own.above.is_none() && matches!(own.what, What::Volume(_)));
         directories.into_iter().all(|path| self.rootfs.find(path) == Found::Directory)
-            && volumes.all(|volume| self.rootfs.has(volume.given))
+            && volumes.all(|volume| self.rootfs.has(&volume.target))
     }
 
     /// Whether the root file system is as it lies on the disk, with no place to make a mount point in.

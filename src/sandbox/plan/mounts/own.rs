@@ -10,6 +10,10 @@ use crate::sandbox::spec::{Spec, Volume};
 /// Memory that each sandbox has, and in which a program may want something mounted.
 const SHARED_MEMORY: &str = "/dev/shm";
 
+/// Where sandboxes find what they hide other things behind, and put together what lies in memory. SECURITY: what is mounted
+/// over it comes last, and into each sandbox: a link in an image, or in a directory, may lead there.
+pub(super) const DEVICES: &str = "/dev";
+
 /// What is mounted.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What<'a> {
@@ -37,6 +41,11 @@ pub(super) struct Own<'a> {
 }
 
 impl Own<'_> {
+    /// Whether it is mounted when all else is.
+    pub(super) fn is_last(&self) -> bool {
+        Path::new(&self.target).starts_with(DEVICES)
+    }
+
     pub(super) fn is_directory(&self) -> bool {
         match self.what {
             What::Volume(volume) => volume.is_directory,
@@ -74,7 +83,7 @@ pub(super) fn in_order<'a>(spec: &'a Spec, rootfs: &Rootfs) -> Vec<Own<'a>> {
             what,
             given,
             private: !matches!(what, What::Volume(_))
-                || in_memory.is_some()
+                || target.starts_with(DEVICES)
                 || above.is_some_and(|own| own.private),
             above: above.map(|own| own.target.clone()).or(in_memory),
             target: target.to_string_lossy().into_owned(),
@@ -204,6 +213,14 @@ mod tests {
     #[test]
     fn a_volume_of_an_image_is_left_out_where_the_program_has_its_own_or_the_kernel_has() {
         assert_eq!(order(&spec(&["/data"], &[], &["/data/", "/kernels", "/sys/firmware"])), ["/data"]);
+    }
+
+    #[test]
+    fn what_lands_on_the_devices_is_each_sandboxes() {
+        assert_eq!(
+            order(&spec(&["/dev", "/devices", "/dev/x"], &[], &[])),
+            ["/dev*", "/devices", "/dev/x</dev*"]
+        );
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Mounts<'_> {
         for (number, own) in self.own.iter().enumerate() {
             // Before it is hidden.
             if matches!(own.what, What::OfImage) && self.is_held(own) {
-                held.push((number, steps.copy_mount(&path(own.given)?, false).map_err(too_many)?));
+                held.push((number, steps.copy_mount(&path(&*own.target)?, false).map_err(too_many)?));
             }
         }
         let (later, now): (Held, Held) =
@@ -96,9 +96,9 @@ impl Mounts<'_> {
             let own = &self.own[*number];
             match &own.above {
                 None => {
-                    let target = path(own.given)?;
+                    let target = path(&*own.target)?;
                     self.mount_point(steps, &target, own.is_directory());
-                    steps.attach(*tree, &target, attributes_of(own));
+                    steps.attach_beneath(*tree, &target, attributes_of(own));
                 }
                 Some(above) => {
                     self.nested_mount_point(steps, above, own)?;
