@@ -128,7 +128,7 @@ impl Scope {
         let is_in = |pid: Pid| match self {
             Self::Container => pid != Pid::INIT,
             Self::Group(group) => {
-                group_and_session(pid).is_some_and(|(of, _)| of == group.as_raw_nonzero().get())
+                membership(pid).is_some_and(|own| own.group == group.as_raw_nonzero().get())
             }
         };
         let is_same = |entry: DirEntry| {
@@ -164,16 +164,28 @@ impl Scope {
     }
 }
 
-/// A process's group and session, by proc_pid_stat(5). 0 is one that nobody here leads: of who has come in from outside
-/// (`docker exec`), or the kernel's. The calls that ask for them cannot give that here.
-pub(super) fn group_and_session(process: Pid) -> Option<(i32, i32)> {
-    group_and_session_of(&fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?)
+/// Which group and session a process is in. 0 is one that nobody here leads: of who has come in from outside (`docker exec`),
+/// or the kernel's. The calls that ask for them cannot give that here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Membership {
+    pub(super) group: i32,
+    pub(super) session: i32,
+    /// Whether it has ended and was not waited for.
+    pub(super) has_ended: bool,
 }
 
-fn group_and_session_of(stat: &str) -> Option<(i32, i32)> {
+/// A process's, by proc_pid_stat(5).
+pub(super) fn membership(process: Pid) -> Option<Membership> {
+    membership_of(&fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?)
+}
+
+fn membership_of(stat: &str) -> Option<Membership> {
     // The name before may hold anything, a parenthesis too.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(2);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let has_ended = matches!(fields.next()?, "Z" | "X");
+    let mut numbers = fields.map_while(|field| field.parse::<i32>().ok()).skip(1);
+    let (group, session) = (numbers.next()?, numbers.next()?);
+    Some(Membership { group, session, has_ended })
 }
 
 /// Asks a program that has not been reaped to end.
@@ -193,11 +205,13 @@ mod tests {
 
     #[test]
     fn who_leads_a_group_is_told_whatever_a_process_is_called() {
-        assert_eq!(group_and_session_of("7 (a) b (c) S 1 5 3 0 -1 0"), Some((5, 3)));
+        let of = |group, session, has_ended| Some(Membership { group, session, has_ended });
+        assert_eq!(membership_of("7 (a) b (c) S 1 5 3 0 -1 0"), of(5, 3, false));
+        assert_eq!(membership_of("7 (a) Z 1 5 3 0 -1 0"), of(5, 3, true));
         // Nobody here: it has come in from outside.
-        assert_eq!(group_and_session_of("7 (sh) S 0 0 0 0 -1 0"), Some((0, 0)));
-        let own = group_and_session(rustix::process::getpid()).unwrap();
-        assert_eq!(rustix::process::getpgrp().as_raw_nonzero().get(), own.0);
-        assert_eq!(rustix::process::getsid(None).unwrap().as_raw_nonzero().get(), own.1);
+        assert_eq!(membership_of("7 (sh) S 0 0 0 0 -1 0"), of(0, 0, false));
+        let own = membership(rustix::process::getpid()).unwrap();
+        assert_eq!(rustix::process::getpgrp().as_raw_nonzero().get(), own.group);
+        assert_eq!(rustix::process::getsid(None).unwrap().as_raw_nonzero().get(), own.session);
     }
 }

@@ -257,7 +257,11 @@ impl Server {
                 if let Some(patience) = self.workers.told() {
                     strays.hear(patience);
                 }
-                strays.look(&programs, &self.workers.processes());
+                if !strays.look(&programs, &self.workers.processes()) {
+                    return Err(io::Error::other(
+                        "what a request has left running cannot be ended, but with the container",
+                    ));
+                }
             }
             let mut answered = Vec::new();
             for session in &mut self.sessions {

@@ -16,18 +16,25 @@ use rustix::fs::OFlags;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::children::group_and_session;
+use super::children::membership;
 use super::program::{KILL_GRACE, LINGER};
 use super::scgi::{self, Head};
 
 /// How soon after a program's end, and how often, it is looked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often in a row those of a request are killed: one that forks and goes on as its child may be another by the time
+/// that it is.
+const ROUNDS: usize = 50;
+
+/// How long after that there may still be some: then nothing but the end of the container is left.
+const HOPELESS: Duration = Duration::from_secs(10);
+
 /// Orphans, and what has been done about those whose request does not run any more.
 #[derive(Debug)]
 pub(super) struct Strays {
-    /// By process id.
-    known: HashMap<Pid, Stray>,
+    /// By the request that they were started for. One who does not say is of nobody's, with all others who do not.
+    known: HashMap<Option<Vec<u8>>, Lineage>,
     /// When it is looked next. `None`: no program has ended since nothing was found.
     next: Option<Instant>,
     patience: Patience,
@@ -78,11 +85,13 @@ impl Patience {
     }
 }
 
+/// What one request has left: whoever is there of it, for a daemon may be another process each time that it is looked.
 #[derive(Debug)]
-struct Stray {
-    /// When it was first seen without a request.
+struct Lineage {
+    /// When somebody was first seen without a request.
     since: Instant,
-    /// The programs that ran when it was first seen: one of those has started it, where it does not say which.
+    seen: Instant,
+    /// The programs that ran then: one of those has started them, where they do not say which.
     suspects: Vec<Pid>,
     is_asked: bool,
 }
@@ -113,61 +122,83 @@ impl Strays {
         self.next
     }
 
-    /// Looks, and does what is due. `programs` are those that this process has started and not seen end, `workers` those
-    /// who may have started others.
-    pub(super) fn look(&mut self, programs: &[Pid], workers: &[Pid]) {
+    /// Looks, and does what is due: false where somebody cannot be ended. `programs` are those that this process has started
+    /// and not seen end, `workers` those who may have started others.
+    pub(super) fn look(&mut self, programs: &[Pid], workers: &[Pid]) -> bool {
         let now = Instant::now();
-        // What workers' programs leave comes here too, and nobody tells of that.
-        self.next = (!workers.is_empty()).then(|| now + INTERVAL);
-        let orphans: Vec<_> = children_of(rustix::process::getpid())
-            .into_iter()
-            .filter(|child| !programs.contains(child) && !workers.contains(child) && has_left(*child))
-            .collect();
-        self.known.retain(|stray, _| orphans.contains(stray));
-        if orphans.is_empty() {
-            return;
-        }
         let Patience { linger, kill_grace } = self.patience;
+        let pause = INTERVAL.min(linger).min(kill_grace).max(Duration::from_millis(50));
+        let find = || {
+            let mut found: HashMap<Option<Vec<u8>>, Vec<Pid>> = HashMap::new();
+            let children = children_of(rustix::process::getpid()).into_iter();
+            for orphan in children.filter(|child| !programs.contains(child) && !workers.contains(child)) {
+                if has_left(orphan) {
+                    found.entry(request_of(orphan)).or_default().push(orphan);
+                }
+            }
+            found
+        };
+        let orphans = find();
+        // One that forks without end may have been missed.
+        self.known.retain(|_, lineage| lineage.seen.elapsed() <= 3 * pause);
+        // What workers' programs leave comes here too, and nobody tells of that.
+        let is_expected = !workers.is_empty() || !self.known.is_empty();
+        self.next = is_expected.then(|| now + INTERVAL.min(pause));
+        if orphans.is_empty() {
+            return true;
+        }
+        self.next = Some(now + pause);
         let others = workers.iter().flat_map(|worker| children_of(*worker));
         let running: Vec<_> = programs.iter().copied().chain(others).collect();
         let requests: Vec<_> = running.iter().filter_map(|program| request_of(*program)).collect();
-        for orphan in orphans {
-            let stray = self.known.entry(orphan).or_insert_with(|| Stray {
-                since: now,
-                suspects: running.clone(),
-                is_asked: false,
-            });
-            let is_at_work = match request_of(orphan) {
-                Some(request) => requests.contains(&request),
-                // It has forgotten, as daemons may that clean their variables.
-                None => stray.suspects.iter().any(|suspect| running.contains(suspect)),
+        for (request, members) in orphans {
+            let begun = || Lineage { since: now, seen: now, suspects: running.clone(), is_asked: false };
+            let lineage = self.known.entry(request.clone()).or_insert_with(begun);
+            lineage.seen = now;
+            let is_at_work = match &request {
+                Some(request) => requests.contains(request),
+                // They have forgotten, as daemons may that clean their variables.
+                None => lineage.suspects.iter().any(|suspect| running.contains(suspect)),
             };
-            if is_at_work || is_heard(orphan) {
-                stray.since = now;
+            if is_at_work || members.iter().any(|member| is_heard(*member)) {
+                (lineage.since, lineage.is_asked) = (now, false);
                 continue;
             }
-            let lingered = stray.since.elapsed();
-            if !stray.is_asked && lingered >= linger {
-                _ = kill_process(orphan, Signal::TERM);
-                _ = kill_process(orphan, Signal::CONT);
-                stray.is_asked = true;
+            let lingered = lineage.since.elapsed();
+            if !lineage.is_asked && lingered >= linger {
+                for member in &members {
+                    _ = kill_process(*member, Signal::TERM);
+                    _ = kill_process(*member, Signal::CONT);
+                }
+                lineage.is_asked = true;
             }
-            if stray.is_asked && lingered >= linger + kill_grace {
-                _ = kill_process(orphan, Signal::KILL);
+            if lineage.is_asked && lingered >= linger + kill_grace {
+                let mut left = members;
+                for _ in 0..ROUNDS {
+                    left.iter().for_each(|member| _ = kill_process(*member, Signal::KILL));
+                    left = find().remove(&request).unwrap_or_default();
+                    if left.is_empty() {
+                        break;
+                    }
+                }
+            }
+            if lingered >= linger + kill_grace + HOPELESS {
+                return false;
             }
         }
-        let pause = INTERVAL.min(linger).min(kill_grace).max(Duration::from_millis(50));
-        self.next = Some(now + pause);
+        true
     }
 }
 
 /// Whether a process has left the process group that its program was started in. That is in this process's own session, and
 /// seen to with its request; who leads a group is not a member of another's.
 fn has_left(process: Pid) -> bool {
-    let own = group_and_session(rustix::process::getpid()).map(|(_, session)| session);
-    let found = group_and_session(process);
-    found.map(|(_, session)| session) != own
-        || found.is_some_and(|(group, _)| group == process.as_raw_nonzero().get())
+    let own = membership(rustix::process::getpid()).map(|own| own.session);
+    // Who has ended is only to be reaped.
+    membership(process).is_some_and(|found| {
+        let leads = found.group == process.as_raw_nonzero().get();
+        !found.has_ended && (Some(found.session) != own || leads)
+    })
 }
 
 /// Whether somebody still reads what a process prints: then it is part of an answer. A pipe that has no reader cannot be

@@ -17,6 +17,9 @@ unsafe extern "C" {
     fn close(fd: i32) -> i32;
     fn signal(signal: i32, handler: usize) -> usize;
     fn setsid() -> i32;
+    fn fork() -> i32;
+    fn usleep(microseconds: u32) -> i32;
+    fn _exit(status: i32) -> !;
     fn fcntl(fd: i32, command: i32, ...) -> i32;
     fn ptrace(request: i32, pid: i32, address: usize, data: usize) -> i64;
 }
@@ -28,6 +31,7 @@ extern "C" fn note_termination(_: i32) {
     ASKED_TO_END.store(true, Ordering::Relaxed);
 }
 
+const PTRACE_TRACEME: i32 = 0;
 const SIGTERM: i32 = 15;
 const SIG_IGN: usize = 1;
 
@@ -127,6 +131,23 @@ fn main() {
                 let own = std::env::current_exe().unwrap();
                 Command::new(own).args(["do", &text]).spawn().map(drop)
             }
+            // A daemon that goes on as its own child, in a session of its own, again and again: never the same process for
+            // so many microseconds.
+            "hop" => {
+                let pause = text.parse().unwrap();
+                if unsafe { fork() } == 0 {
+                    unsafe { signal(SIGTERM, SIG_IGN) };
+                    (0..3).for_each(|stream| _ = unsafe { close(stream) });
+                    loop {
+                        unsafe { setsid() };
+                        unsafe { usleep(pause) };
+                        if unsafe { fork() } != 0 {
+                            unsafe { _exit(0) };
+                        }
+                    }
+                }
+                Ok(())
+            }
             // The same in a session of its own, so many generations on.
             "generations" => match text.split_once(':').unwrap() {
                 ("0", steps) => {
@@ -142,6 +163,12 @@ fn main() {
                 }
             },
             // Notes SIGTERM instead of ending by it.
+            // Has its parent trace it, as a program does that is debugged: every signal stops it.
+            "traceme" => {
+                let done = unsafe { ptrace(PTRACE_TRACEME, 0, 0, 0) };
+                assert_eq!(done, 0, "it cannot be traced");
+                Ok(())
+            }
             "trap" => {
                 unsafe { signal(SIGTERM, note_termination as *const () as usize) };
                 Ok(())

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::cases;
+use crate::common::processes::variables_of;
 use crate::common::server::unique_path;
 use crate::common::{Connection, Response, Server, encoded, pause, wait_until};
 
@@ -21,6 +22,7 @@ cases![
     what_lingers_too_long_is_asked_to_end,
     what_lingers_and_does_not_end_when_asked_is_killed,
     ten_generations_of_daemons_are_ended_too,
+    a_daemon_that_is_another_process_all_the_time_is_ended_too,
     a_local_redirect_does_not_wait_for_what_lingers,
     what_complains_without_end_keeps_nobody_else_waiting,
     a_program_whose_client_has_left_is_asked_to_end,
@@ -30,6 +32,8 @@ cases![
     a_program_that_runs_when_the_grace_of_a_shutdown_is_over_is_asked_to_end,
     a_child_of_a_program_is_asked_to_end_with_it,
     a_program_that_is_stopped_hears_that_it_is_to_end,
+    a_program_that_is_traced_and_stops_has_not_ended,
+    a_program_that_is_process_1_is_traced_and_stops_has_not_ended,
     a_program_that_answers_to_the_end_with_more_output_is_not_held_up,
     a_program_that_does_not_end_when_asked_is_killed,
     a_body_whose_client_has_vanished_has_no_end_for_the_program,
@@ -211,6 +215,17 @@ fn ten_generations_of_daemons_are_ended_too(server: &Server) {
     with.wait_until_gone(response.id());
 }
 
+fn a_daemon_that_is_another_process_all_the_time_is_ended_too(server: &Server) {
+    let with = WithFolder::new(server, "linger = '100ms'\nkill_grace = '100ms'");
+    for pause in ["2000", "0"] {
+        let response = with.server.get(&format!("/?text&print=here&hop={pause}"));
+        assert_eq!((&*response.text(), response.complete), ("here", true));
+        wait_until("nobody is left of it", SOON, || programs_for(response.id()).is_empty());
+        // And who shares its container goes on, or has a new one.
+        wait_until("it serves", SOON, || with.server.get("/?text&print=served").text() == "served");
+    }
+}
+
 fn a_local_redirect_does_not_wait_for_what_lingers(server: &Server) {
     let with = WithFolder::with_grace(server, "linger = '60s'", "100ms");
     let began = Instant::now();
@@ -302,6 +317,48 @@ fn a_child_of_a_program_is_asked_to_end_with_it(server: &Server) {
 fn a_program_that_is_stopped_hears_that_it_is_to_end(server: &Server) {
     const SIGSTOP: i32 = 19;
     is_asked_to_end(&WithFolder::new(server, ""), &format!("kill={SIGSTOP}&"), leave);
+}
+
+/// Steps of a program that its parent is to trace, and that stops at a signal which would do nothing else. Nobody goes on
+/// with it.
+const TRACED: &str = "text&print=begun&ignore=23&traceme&kill=23&print=on&forever";
+
+fn a_program_that_is_traced_and_stops_has_not_ended(server: &Server) {
+    let with = WithFolder::new(server, "timeout = '3s'\nkill_grace = '300ms'");
+    let mut connection = with.server.connect();
+    connection.send(format!("GET /?{TRACED} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    let mut response = connection.head();
+    connection.body(&mut response);
+    assert_eq!((&*response.text(), response.complete), ("begun", false));
+    with.server.wait_for_log_of(response.id(), "`timeout` passed");
+    with.wait_until_gone(response.id());
+}
+
+fn a_program_that_is_process_1_is_traced_and_stops_has_not_ended(server: &Server) {
+    let mut connection = server.connect();
+    connection.send(format!("GET /without-init?{TRACED} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    let response = connection.head();
+    assert_eq!((response.status, connection.chunk().as_deref()), (200, Some(b"begun".as_slice())));
+    // It stops, and no more comes, of the answer neither: an end there may only be one that is none.
+    wait_until("it is traced", SOON, || programs_for(response.id()).iter().all(|state| *state == 't'));
+    drop(connection);
+    wait_until("nothing of it is left", SOON, || {
+        server.containers_for(response.id()) == 0 && programs_for(response.id()).is_empty()
+    });
+}
+
+/// The states of the processes of a request, wherever they are: what an engine has lost sight of is there too.
+fn programs_for(request: &str) -> Vec<char> {
+    let variable = format!("REQUEST_ID={request}\0");
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let of_request = pids.filter(|pid| variables_of(*pid).contains(&variable));
+    of_request
+        .filter_map(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.chars().next()
+        })
+        .collect()
 }
 
 fn a_program_that_answers_to_the_end_with_more_output_is_not_held_up(server: &Server) {

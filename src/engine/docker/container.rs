@@ -21,7 +21,7 @@ use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Shared, api};
+use super::{Shared, api, outliving};
 use crate::engine::input::Input;
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Lease, Process, Reaper};
 
@@ -70,6 +70,10 @@ pub(super) async fn live(
     }
     let kept = container.run(ready).await;
     container.remove_holding(lease).await;
+    if container.engine.endpoint.is_local() {
+        // It may have been no container's any more.
+        outliving::kill(container.name.clone()).await;
+    }
     drop(kept);
 }
 
@@ -394,13 +398,18 @@ async fn wait(
 ) {
     let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
     let mut answers = Box::pin(engine.docker.wait_container(&name, Some(options)));
-    let code = match answers.next().await {
+    let mut code = match answers.next().await {
         Some(Ok(answer)) => Ok(answer.status_code),
         // For bollard a non-zero exit is an error; for us it is an answer.
         Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(code),
         Some(Err(error)) => Err(engine.failure(error, "waiting for the program's end").await),
         None => Err(lost()),
     };
+    if code.is_ok() && engine.endpoint.is_local() && outliving::kill(name.clone()).await {
+        // It would stay for ever, and its answer look whole.
+        let what = "the engine takes the program for ended, which has itself traced and has stopped";
+        code = Err(EngineError::new(EngineErrorKind::Refused, what));
+    }
     exited.cancel();
     let status = match code {
         Ok(code) => Ok(status(&engine, &name, code).await),

@@ -26,6 +26,7 @@ mod labels;
 mod offer;
 mod options;
 mod orphans;
+mod outliving;
 mod transport;
 mod warm;
 
