@@ -33,8 +33,7 @@ const HOPELESS: Duration = Duration::from_secs(10);
 /// Orphans, and what has been done about those whose request does not run any more.
 #[derive(Debug)]
 pub(super) struct Strays {
-    /// By the request that they were started for. One who does not say is of nobody's, with all others who do not.
-    known: HashMap<Option<Vec<u8>>, Lineage>,
+    known: HashMap<Origin, Lineage>,
     /// When it is looked next. `None`: no program has ended since nothing was found.
     next: Option<Instant>,
     patience: Patience,
@@ -85,6 +84,21 @@ impl Patience {
     }
 }
 
+/// Whose an orphan is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Origin {
+    /// The request's that it was started for.
+    Request(Vec<u8>),
+    /// It does not say, as daemons that clean their variables: its own.
+    Unknown(Pid),
+}
+
+impl Origin {
+    fn of(orphan: Pid) -> Self {
+        request_of(orphan).map_or(Self::Unknown(orphan), Self::Request)
+    }
+}
+
 /// What one request has left: whoever is there of it, for a daemon may be another process each time that it is looked.
 #[derive(Debug)]
 struct Lineage {
@@ -129,11 +143,11 @@ impl Strays {
         let Patience { linger, kill_grace } = self.patience;
         let pause = INTERVAL.min(linger).min(kill_grace).max(Duration::from_millis(50));
         let find = || {
-            let mut found: HashMap<Option<Vec<u8>>, Vec<Pid>> = HashMap::new();
+            let mut found: HashMap<Origin, Vec<Pid>> = HashMap::new();
             let children = children_of(rustix::process::getpid()).into_iter();
             for orphan in children.filter(|child| !programs.contains(child) && !workers.contains(child)) {
                 if has_left(orphan) {
-                    found.entry(request_of(orphan)).or_default().push(orphan);
+                    found.entry(Origin::of(orphan)).or_default().push(orphan);
                 }
             }
             found
@@ -151,14 +165,13 @@ impl Strays {
         let others = workers.iter().flat_map(|worker| children_of(*worker));
         let running: Vec<_> = programs.iter().copied().chain(others).collect();
         let requests: Vec<_> = running.iter().filter_map(|program| request_of(*program)).collect();
-        for (request, members) in orphans {
+        for (origin, members) in orphans {
             let begun = || Lineage { since: now, seen: now, suspects: running.clone(), is_asked: false };
-            let lineage = self.known.entry(request.clone()).or_insert_with(begun);
+            let lineage = self.known.entry(origin.clone()).or_insert_with(begun);
             lineage.seen = now;
-            let is_at_work = match &request {
-                Some(request) => requests.contains(request),
-                // They have forgotten, as daemons may that clean their variables.
-                None => lineage.suspects.iter().any(|suspect| running.contains(suspect)),
+            let is_at_work = match &origin {
+                Origin::Request(request) => requests.contains(request),
+                Origin::Unknown(_) => lineage.suspects.iter().any(|suspect| running.contains(suspect)),
             };
             if is_at_work || members.iter().any(|member| is_heard(*member)) {
                 (lineage.since, lineage.is_asked) = (now, false);
@@ -176,7 +189,7 @@ impl Strays {
                 let mut left = members;
                 for _ in 0..ROUNDS {
                     left.iter().for_each(|member| _ = kill_process(*member, Signal::KILL));
-                    left = find().remove(&request).unwrap_or_default();
+                    left = find().remove(&origin).unwrap_or_default();
                     if left.is_empty() {
                         break;
                     }
