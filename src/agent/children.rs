@@ -201,6 +201,9 @@ pub(super) fn kill(program: Pid) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -210,8 +213,20 @@ mod tests {
         assert_eq!(membership_of("7 (a) Z 1 5 3 0 -1 0"), of(5, 3, true));
         // Nobody here: it has come in from outside.
         assert_eq!(membership_of("7 (sh) S 0 0 0 0 -1 0"), of(0, 0, false));
-        let own = membership(rustix::process::getpid()).unwrap();
-        assert_eq!(rustix::process::getpgrp().as_raw_nonzero().get(), own.group);
-        assert_eq!(rustix::process::getsid(None).unwrap().as_raw_nonzero().get(), own.session);
+    }
+
+    #[test]
+    fn the_leader_of_a_session_is_in_its_own_group_and_session() {
+        // Not this process: whoever leads its session may be outside of its PID namespace, as in a container.
+        let mut leader = Command::new("setsid");
+        let mut leader = leader.arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = leader.stdin.take().unwrap();
+        input.write_all(b"!").unwrap();
+        leader.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        let own = leader.id().try_into().unwrap();
+        let seen = membership(Pid::from_raw(own).unwrap());
+        drop(input);
+        leader.wait().unwrap();
+        assert_eq!(seen, Some(Membership { group: own, session: own, has_ended: false }));
     }
 }
