@@ -332,6 +332,87 @@ fn what_cannot_be_done_is_one_line_that_names_it() {
     }
 }
 
+/// An archive of these files.
+fn archive_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content.as_slice()).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn an_archive_does_not_say_what_a_pinned_digest_means() {
+    let place = Place::new();
+    let archive = place.0.join("archive.tar");
+    fs::write(&archive, archive_of(&[("x".to_owned(), Vec::new())])).unwrap();
+    let pinned = format!("docker.io/library/hello@sha256:{}", "0".repeat(64));
+    // An image like any other, but for its name.
+    let layer = fs::read(&archive).unwrap();
+    let digest = |bytes: &[u8]| {
+        use sha2::Digest;
+        sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let machine = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let config = serde_json::json!({ "architecture": machine, "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))] } });
+    let config = config.to_string().into_bytes();
+    let manifest =
+        serde_json::json!([{ "Config": "config.json", "RepoTags": [pinned], "Layers": ["layer.tar"] }]);
+    let docker = archive_of(&[
+        ("layer.tar".to_owned(), layer.clone()),
+        ("config.json".to_owned(), config.clone()),
+        ("manifest.json".to_owned(), manifest.to_string().into_bytes()),
+    ]);
+    let named =
+        |bytes: &[u8]| serde_json::json!({ "digest": format!("sha256:{}", digest(bytes)), "size": 1 });
+    let manifest =
+        serde_json::json!({ "schemaVersion": 2, "config": named(&config), "layers": [named(&layer)] });
+    let manifest = manifest.to_string().into_bytes();
+    let mut descriptor = named(&manifest);
+    descriptor["annotations"] = serde_json::json!({ "io.containerd.image.name": pinned });
+    let index = serde_json::json!({ "manifests": [descriptor] }).to_string().into_bytes();
+    let blob = |bytes: Vec<u8>| (format!("blobs/sha256/{}", digest(&bytes)), bytes);
+    let layout = archive_of(&[blob(layer), blob(config), blob(manifest), ("index.json".to_owned(), index)]);
+    for forged in [docker, layout] {
+        fs::write(&archive, forged).unwrap();
+        let (code, out, said) = place.run(&["load", archive.to_str().unwrap()]);
+        assert_eq!((code, out.as_str()), (1, ""), "{said}");
+        assert!(said.contains(&pinned) && said.contains("`dcgi image pull`"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        place.is_empty();
+    }
+}
+
+#[test]
+fn indexes_that_name_each_other_again_and_again_are_refused_before_any_of_it_is_there() {
+    use sha2::Digest;
+    let place = Place::new();
+    let mut files = Vec::new();
+    let mut blob = |value: serde_json::Value| {
+        let text = value.to_string().into_bytes();
+        let digits: String = sha2::Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+        files.push((format!("blobs/sha256/{digits}"), text));
+        serde_json::json!({ "digest": format!("sha256:{digits}"), "size": 1 })
+    };
+    let machine = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let config = blob(serde_json::json!({ "architecture": machine, "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [] } }));
+    let mut descriptor = blob(serde_json::json!({ "config": config, "layers": [] }));
+    for _ in 0..3 {
+        descriptor = blob(serde_json::json!({ "manifests": vec![descriptor; 64] }));
+    }
+    let index = serde_json::json!({ "manifests": [descriptor] }).to_string().into_bytes();
+    files.push(("index.json".to_owned(), index));
+    let (code, out, said) = finish(&mut place.command(&["load", "-"]), &archive_of(&files));
+    assert_eq!((code, out.as_str()), (1, ""), "{said}");
+    assert!(said.contains("the archive has more than 512 images"), "{said}");
+    place.is_empty();
+}
+
 // === ends that nobody planned ===
 
 #[test]

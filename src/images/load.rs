@@ -1,5 +1,6 @@
 //! Images from archives: what `docker save` writes, OCI image layouts, and the mixed form of newer engines.
 
+mod bounds;
 mod docker_archive;
 mod oci_layout;
 
@@ -20,6 +21,7 @@ use super::install::{LARGEST_CONFIG, Naming};
 use super::taken_over::EnginesName;
 use super::work::Work;
 use super::{Store, digest, reference};
+use bounds::Bounds;
 
 /// More than any archive of images has files: each is a layer or a description.
 const MOST_FILES: usize = 64 << 10;
@@ -33,8 +35,15 @@ struct Described {
     config: Vec<u8>,
     /// The lowest first.
     layers: Vec<PathBuf>,
-    /// Complete.
-    names: Vec<String>,
+    names: Vec<Claim>,
+}
+
+/// A name that an archive gives an image: what anybody may have written there.
+#[derive(Debug)]
+struct Claim {
+    name: String,
+    /// What the name was given to, where its content has been seen to have this digest.
+    verified: Option<String>,
 }
 
 /// The files of an archive, each in a file of the same content on the disk. Its own names lead nowhere but here.
@@ -43,6 +52,8 @@ struct Files {
     files: HashMap<Vec<u8>, Spooled>,
     /// Symbolic and hard links, and what they point at.
     links: HashMap<Vec<u8>, Vec<u8>>,
+    /// What may still be looked at.
+    left: Bounds,
 }
 
 #[derive(Debug)]
@@ -54,7 +65,8 @@ struct Spooled {
 
 impl Store {
     /// Takes every image for this machine from an archive: what `docker save` writes, an OCI image layout, or both in one,
-    /// plain or compressed by gzip or Zstandard. Each comes under all names that it has in there.
+    /// plain or compressed by gzip or Zstandard. Each comes under all names that it has in there. A name with a digest must be
+    /// that of what it was given to, so that a pinned digest never means what somebody has only called so.
     ///
     /// The archive is read once from beginning to end, and held on the store's disk meanwhile. Blocks.
     ///
@@ -84,19 +96,21 @@ impl Store {
                         A root file system is taken by `dcgi image import`";
             return Err(StoreError::invalid(what));
         };
-        if taken_over.is_some() {
+        // What an archive calls an image that is taken over is nobody's.
+        let names = if taken_over.is_some() {
             described.truncate(1);
-        }
-        let install = |image: &Described| {
-            let naming = taken_over.map_or(Naming::Given(&image.names), Naming::TakenOver);
-            self.install(&work, &image.config, &image.layers, naming).map_err(|error| {
-                match image.names.first() {
-                    Some(name) => error.within(format_args!("image `{name}`")),
-                    None => error.within(format_args!("image sha256:{}", digest::sha256_hex(&image.config))),
-                }
+            vec![Vec::new(); described.len()]
+        } else {
+            complete(&described)?
+        };
+        let install = |(image, names): (&Described, &Vec<String>)| {
+            let naming = taken_over.map_or(Naming::Given(names), Naming::TakenOver);
+            self.install(&work, &image.config, &image.layers, naming).map_err(|error| match names.first() {
+                Some(name) => error.within(format_args!("image `{name}`")),
+                None => error.within(format_args!("image sha256:{}", digest::sha256_hex(&image.config))),
             })
         };
-        described.iter().map(install).collect()
+        described.iter().zip(&names).map(install).collect()
     }
 }
 
@@ -108,10 +122,12 @@ impl Files {
         let unreadable = |error: io::Error| StoreError::invalid("the archive cannot be read").because(error);
         let folder = work.directory("archive")?;
         let mut archive = Archive::new(decompress(archive).map_err(unreadable)?);
-        let mut files = Self { files: HashMap::new(), links: HashMap::new() };
+        let mut files = Self { files: HashMap::new(), links: HashMap::new(), left: Bounds::default() };
+        let mut count = 0;
         while let Some(entry) = archive.next().map_err(unreadable)? {
-            let count = files.files.len() + files.links.len();
-            if count >= MOST_FILES {
+            // Each that comes, for a name may come again: the last one counts, as for tar.
+            count += 1;
+            if count > MOST_FILES {
                 return Err(StoreError::invalid("the archive has more files than one of images may have"));
             }
             let name = plain(&entry.path);
@@ -157,6 +173,7 @@ impl Files {
     /// A file that must be there. Where its name is a digest's digits, as names in archives mostly are, its content
     /// must have that digest.
     fn named(&self, name: &str) -> Result<&Spooled, StoreError> {
+        self.left.part()?;
         let shown = shown(name.as_bytes());
         let found = self
             .get(name.as_bytes())
@@ -177,6 +194,7 @@ impl Files {
             let what = format!("`{}` of the archive has {} bytes", shown(name.as_bytes()), found.size);
             return Err(StoreError::invalid(what));
         }
+        self.left.description(found.size)?;
         fs::read(&found.path)
             .map_err(|error| StoreError::storage(format!("cannot read {}", found.path.display()), error))
     }
@@ -234,9 +252,46 @@ fn plain(name: &[u8]) -> Vec<u8> {
     components.join(&b'/')
 }
 
-/// A name that an archive gives an image.
-fn complete(name: &str) -> Result<String, StoreError> {
-    reference::parse(name)
-        .map(|reference| reference::key(&reference))
-        .map_err(|error| StoreError::invalid("the archive gives an image a name that is none").because(error))
+/// The complete names of each image.
+fn complete(described: &[Described]) -> Result<Vec<Vec<String>>, StoreError> {
+    // SECURITY: by a digest, content is meant that somebody has looked at before.
+    let mut pinned: HashMap<String, &[u8]> = HashMap::new();
+    let mut names = Vec::new();
+    for image in described {
+        let mut own = Vec::new();
+        for claim in &image.names {
+            let name = claim.complete()?;
+            if name.contains('@') && *pinned.entry(name.clone()).or_insert(&image.config) != image.config {
+                let what = format!("the archive has several images for this machine that `{name}` means");
+                return Err(StoreError::invalid(what));
+            }
+            own.push(name);
+        }
+        names.push(own);
+    }
+    Ok(names)
+}
+
+// === impl Claim ===
+
+impl Claim {
+    /// The complete name. A digest in it must be what was found.
+    fn complete(&self) -> Result<String, StoreError> {
+        let parsed = reference::parse(&self.name).map_err(|error| {
+            StoreError::invalid("the archive gives an image a name that is none").because(error)
+        })?;
+        let Some(digest) = parsed.digest() else { return Ok(reference::key(&parsed)) };
+        if self.verified.as_deref() != Some(digest) {
+            let found = match &self.verified {
+                Some(verified) => format!("what has this name is {verified}"),
+                None => "nothing in the archive shows that it is".to_owned(),
+            };
+            return Err(StoreError::invalid(format!(
+                "the archive calls an image `{}`, a name by digest, and {found}. Save the image by a tag, or take it from \
+                 its registry by `dcgi image pull`",
+                shown(self.name.as_bytes())
+            )));
+        }
+        Ok(reference::key(&parsed))
+    }
 }

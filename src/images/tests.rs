@@ -98,7 +98,10 @@ struct Layout(Vec<(String, Vec<u8>)>);
 impl Layout {
     fn blob(&mut self, content: &[u8]) -> serde_json::Value {
         let digits = sha256_hex(content);
-        self.0.push((format!("blobs/sha256/{digits}"), content.to_vec()));
+        let path = format!("blobs/sha256/{digits}");
+        if self.0.iter().all(|(other, _)| *other != path) {
+            self.0.push((path, content.to_vec()));
+        }
         json!({ "digest": format!("sha256:{digits}"), "size": content.len() })
     }
 
@@ -260,6 +263,22 @@ fn layers_that_are_links_to_others_are_followed() {
 }
 
 #[test]
+fn of_files_of_one_name_the_last_counts() {
+    let place = Place::new();
+    let layer = rootfs().bytes();
+    let config = config(&[&layer]).to_string();
+    let mut archive = tar::Builder::new(Vec::new());
+    for layer in [b"an older one".as_slice(), &layer] {
+        append(&mut archive, "layer.tar", layer);
+    }
+    append(&mut archive, "config.json", config.as_bytes());
+    let manifest = json!([{ "Config": "config.json", "RepoTags": ["hello"], "Layers": ["layer.tar"] }]);
+    append(&mut archive, "manifest.json", manifest.to_string().as_bytes());
+    let images = place.store.load(&*archive.into_inner().unwrap()).unwrap();
+    assert_eq!(fs::read_to_string(images[0].rootfs().join("bin/hello")).unwrap(), "hello");
+}
+
+#[test]
 fn an_oci_layout_is_loaded_with_the_image_for_this_machine() {
     let place = Place::new();
     let layer = rootfs().bytes();
@@ -357,6 +376,147 @@ fn an_archive_that_lacks_something_is_refused() {
         let error = place.store.load(&*archive).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Invalid, "{why}");
         assert!(said(&error).contains(why), "{why}: {}", said(&error));
+        place.is_empty();
+    }
+}
+
+/// A digest that no content has.
+fn nobodys() -> String {
+    format!("sha256:{}", "0".repeat(64))
+}
+
+fn called(descriptor: serde_json::Value, name: &str) -> serde_json::Value {
+    with(descriptor, "annotations", json!({ "io.containerd.image.name": name }))
+}
+
+#[test]
+fn a_digest_that_an_archive_only_claims_is_refused() {
+    let place = Place::new();
+    let layer = rootfs().bytes();
+    let forged = format!("docker.io/library/hello@{}", nobodys());
+    let id = format!("sha256:{}", sha256_hex(config(&[&layer]).to_string().as_bytes()));
+    let mut layout = Layout::default();
+    let manifest = layout.manifest(&config(&[&layer]), &[&layer]);
+    let index = layout.blob(json!({ "manifests": [manifest] }).to_string().as_bytes());
+    let own = |descriptor: &serde_json::Value| {
+        format!("docker.io/library/hello@{}", descriptor["digest"].as_str().unwrap())
+    };
+    let by_ref_name = json!({ "org.opencontainers.image.ref.name": forged });
+    let inner =
+        layout.blob(json!({ "manifests": [called(manifest.clone(), &own(&index))] }).to_string().as_bytes());
+    let archives = [
+        docker_archive(&config(&[&layer]), &[&layer], &["hello", &forged]),
+        docker_archive(&config(&[&layer]), &[&layer], &[&format!("hello:1@{}", nobodys())]),
+        // The image's id is no manifest's digest.
+        docker_archive(&config(&[&layer]), &[&layer], &[&format!("hello@{id}")]),
+        layout.archive(&[called(manifest.clone(), &forged)]),
+        layout.archive(&[with(manifest.clone(), "annotations", by_ref_name)]),
+        layout.archive(&[called(index.clone(), &forged)]),
+        // Of another one in the same archive.
+        layout.archive(&[called(index.clone(), &own(&manifest))]),
+        layout.archive(&[inner]),
+    ];
+    for (i, archive) in archives.iter().enumerate() {
+        let error = place.store.load(&**archive).expect_err(&i.to_string());
+        assert_eq!(error.kind(), StoreErrorKind::Invalid);
+        assert!(error.to_string().contains("a name by digest"), "{i}: {error}");
+        place.is_empty();
+    }
+}
+
+#[test]
+fn a_digest_that_the_content_has_is_a_name() {
+    let place = Place::new();
+    let layer = rootfs().bytes();
+    let mut layout = Layout::default();
+    let manifest = layout.manifest(&config(&[&layer]), &[&layer]);
+    let index = layout.blob(json!({ "manifests": [manifest] }).to_string().as_bytes());
+    for descriptor in [manifest, index] {
+        let name = format!("docker.io/library/hello@{}", descriptor["digest"].as_str().unwrap());
+        let [image] =
+            place.store.load(&*layout.archive(&[called(descriptor, &name)])).unwrap().try_into().unwrap();
+        assert_eq!(image.reference(), name);
+        assert_eq!(place.store.find(&name).unwrap().unwrap().id(), image.id());
+    }
+}
+
+#[test]
+fn a_digest_by_which_an_archive_has_several_images_is_refused() {
+    let place = Place::new();
+    let (layer, other) = (rootfs().bytes(), rootfs().file("more", "").bytes());
+    let mut layout = Layout::default();
+    let manifests = [&layer, &other].map(|layer| layout.manifest(&config(&[layer]), &[layer]));
+    let index = layout.blob(json!({ "manifests": manifests }).to_string().as_bytes());
+    let name = format!("docker.io/library/hello@{}", index["digest"].as_str().unwrap());
+    let error = place.store.load(&*layout.archive(&[called(index, &name)])).unwrap_err();
+    assert!(error.to_string().contains("several images for this machine"), "{error}");
+    place.is_empty();
+}
+
+#[test]
+fn what_is_an_index_and_a_manifest_at_once_is_refused() {
+    let place = Place::new();
+    let layer = rootfs().bytes();
+    let mut layout = Layout::default();
+    let manifest = layout.manifest(&config(&[&layer]), &[&layer]);
+    let config = layout.blob(config(&[&layer]).to_string().as_bytes());
+    for more in [json!({ "config": config }), json!({ "layers": [] })] {
+        let mut both = json!({ "manifests": [manifest] });
+        both.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let both = layout.blob(both.to_string().as_bytes());
+        let error = place.store.load(&*layout.archive(&[both])).unwrap_err();
+        assert!(error.to_string().contains("is an index and a manifest at once"), "{error}");
+        place.is_empty();
+    }
+}
+
+#[test]
+fn a_digest_that_an_engines_archive_claims_says_nothing() {
+    let place = Place::new();
+    let layer = rootfs().bytes();
+    let archive = docker_archive(&config(&[&layer]), &[&layer], &[&format!("hello@{}", nobodys())]);
+    let stop = CancellationToken::new();
+    let naming =
+        EnginesName { name: Some("docker.io/library/a:latest"), engines_id: "sha256:1", stop: &stop };
+    place.store.load_as(&*archive, Some(naming)).unwrap();
+    let names: Vec<_> = place.store.ls().unwrap().into_iter().map(|listed| listed.reference).collect();
+    assert_eq!(names, [Some("docker.io/library/a:latest".to_owned())]);
+}
+
+#[test]
+fn what_a_small_archive_describes_again_and_again_is_bounded() {
+    let place = Place::new();
+    let layer = rootfs().bytes();
+    let config = config(&[&layer]);
+    let mut layout = Layout::default();
+    let mut descriptor = layout.manifest(&config, &[&layer]);
+    // 16^4 images of one.
+    for _ in 0..4 {
+        descriptor = layout.blob(json!({ "manifests": vec![descriptor; 16] }).to_string().as_bytes());
+    }
+    let mut many = Layout::default();
+    let manifest = many.manifest(&config, &vec![&*layer; 20_000]);
+    let mut others = Layout::default();
+    let other = with(others.blob(b"{}"), "platform", json!({ "os": "linux", "architecture": "other" }));
+    let mut large = Layout::default();
+    let mut padded = config.clone();
+    padded["history"] = json!("x".repeat(4 << 20));
+    let padded = large.manifest(&padded, &[&layer]);
+    let tags: Vec<_> = (0..2_000).map(|i| format!("hello:{i}")).collect();
+    let cases = [
+        (layout.archive(&[descriptor]), "512 images"),
+        (many.archive(&[manifest]), "16000 manifests and layers"),
+        (others.archive(&vec![other; 20_000]), "16000 manifests and layers"),
+        (large.archive(&vec![padded; 100]), "64 MiB of descriptions"),
+        (
+            docker_archive(&config, &[&layer], &tags.iter().map(String::as_str).collect::<Vec<_>>()),
+            "1000 names",
+        ),
+    ];
+    for (archive, what) in cases {
+        let error = place.store.load(&*archive).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Invalid);
+        assert!(error.to_string().contains(&format!("the archive has more than {what}")), "{what}: {error}");
         place.is_empty();
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::{Described, Files, complete};
+use super::{Claim, Described, Files};
 use crate::images::error::StoreError;
 
 /// One element of `manifest.json`.
@@ -23,6 +23,12 @@ pub(super) fn images(files: &Files) -> Result<Vec<Described>, StoreError> {
         return Err(StoreError::invalid("the archive holds no image"));
     }
     let described = |manifest: Manifest| {
+        files.left.image()?;
+        let name = |name: String| -> Result<Claim, StoreError> {
+            files.left.name()?;
+            // A manifest, of which a name's digest would be, is not in here.
+            Ok(Claim { name, verified: None })
+        };
         Ok(Described {
             config: files.description(&manifest.config)?,
             layers: manifest
@@ -31,12 +37,7 @@ pub(super) fn images(files: &Files) -> Result<Vec<Described>, StoreError> {
                 .flatten()
                 .map(|layer| files.path(layer))
                 .collect::<Result<_, _>>()?,
-            names: manifest
-                .repo_tags
-                .iter()
-                .flatten()
-                .map(|name| complete(name))
-                .collect::<Result<_, _>>()?,
+            names: manifest.repo_tags.into_iter().flatten().map(name).collect::<Result<_, _>>()?,
         })
     };
     manifests.into_iter().map(described).collect()

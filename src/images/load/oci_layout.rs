@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Described, Files, complete};
+use super::{Claim, Described, Files};
 use crate::images::digest::digits;
 use crate::images::error::{StoreError, shown};
 use crate::images::platform;
 
 /// Indexes in indexes: what writes layouts makes one.
 const DEEPEST: usize = 4;
+
+/// How many other platforms a message names.
+const MOST_OTHERS: usize = 16;
 
 /// The complete name that containerd and BuildKit write.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -59,6 +62,13 @@ pub(super) fn images(files: &Files) -> Result<Vec<Described>, StoreError> {
     Ok(found.images)
 }
 
+/// A name, and what has it: the image itself, or an index that leads to it.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    name: &'a str,
+    descriptor: &'a Descriptor,
+}
+
 #[derive(Default)]
 struct Found {
     images: Vec<Described>,
@@ -71,31 +81,46 @@ impl Found {
         &mut self,
         files: &Files,
         descriptor: &Descriptor,
-        name: Option<&str>,
+        name: Option<Named<'_>>,
         depth: usize,
     ) -> Result<(), StoreError> {
+        files.left.part()?;
         if let Some(Platform { os, architecture }) = &descriptor.platform {
             // What is for no platform at all speaks about the other manifests.
             if os == "unknown" && architecture == "unknown" {
                 return Ok(());
             }
             if platform::check(os, architecture).is_err() {
-                self.others.push(format!("{}/{}", shown(os.as_bytes()), shown(architecture.as_bytes())));
+                let other = format!("{}/{}", shown(os.as_bytes()), shown(architecture.as_bytes()));
+                if self.others.len() < MOST_OTHERS && !self.others.contains(&other) {
+                    self.others.push(other);
+                }
                 return Ok(());
             }
         }
-        let name = own_name(descriptor).or(name);
+        let name = own_name(descriptor).map(|name| Named { name, descriptor }).or(name);
         let document: Document = files.json(&blob(&descriptor.digest)?)?;
         match document {
+            // SECURITY: a digest means one of the two, and what reads it otherwise has another image: CVE-2021-41190.
+            Document { manifests: Some(_), config, layers } if config.is_some() || layers.is_some() => {
+                Err(StoreError::invalid(format!(
+                    "{} of the archive is an index and a manifest at once",
+                    shown(descriptor.digest.as_bytes())
+                )))
+            }
             Document { manifests: Some(manifests), .. } if depth < DEEPEST => {
                 manifests.iter().try_for_each(|manifest| self.look(files, manifest, name, depth + 1))
             }
             Document { config: Some(config), layers, .. } => {
+                files.left.image()?;
+                if name.is_some() {
+                    files.left.name()?;
+                }
                 let layers = layers.unwrap_or_default();
                 self.images.push(Described {
                     config: files.description(&blob(&config.digest)?)?,
                     layers: layers.iter().map(|l| files.path(&blob(&l.digest)?)).collect::<Result<_, _>>()?,
-                    names: name.map(complete).transpose()?.into_iter().collect(),
+                    names: name.map(Claim::from).into_iter().collect(),
                 });
                 Ok(())
             }
@@ -104,6 +129,13 @@ impl Found {
                 shown(descriptor.digest.as_bytes())
             ))),
         }
+    }
+}
+
+impl From<Named<'_>> for Claim {
+    fn from(named: Named<'_>) -> Self {
+        // Who has got as far as an image has read that blob, and found it to be of its digest.
+        Self { name: named.name.to_owned(), verified: Some(named.descriptor.digest.clone()) }
     }
 }
 
