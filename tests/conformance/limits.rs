@@ -29,6 +29,7 @@ cases![
     a_route_may_have_a_writable_root,
     without_a_network_there_is_only_the_loopback,
     no_capability_is_left,
+    no_capability_is_left_to_a_user_of_the_routes_own,
     a_route_may_keep_a_capability,
     no_new_privileges_can_be_had,
     the_program_runs_as_the_routes_user,
@@ -254,7 +255,17 @@ fn status_field(server: &Server, route: &str, name: &str) -> String {
 }
 
 fn no_capability_is_left(server: &Server) {
-    let status = text(server, "/p?text&file=/proc/self/status");
+    has_no_capability(server, "/p");
+}
+
+fn no_capability_is_left_to_a_user_of_the_routes_own(server: &Server) {
+    has_no_capability(server, "/as-user");
+}
+
+/// Neither now nor by way of anything that is executed: the bounding set is one of the five.
+#[track_caller]
+fn has_no_capability(server: &Server, route: &str) {
+    let status = text(server, &format!("{route}?text&file=/proc/self/status"));
     let sets: Vec<_> = status.lines().filter(|line| line.starts_with("Cap")).collect();
     assert_eq!(sets.len(), 5, "{status}");
     assert!(sets.iter().all(|set| set.ends_with("\t0000000000000000")), "{sets:?}");

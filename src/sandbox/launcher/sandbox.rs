@@ -8,7 +8,7 @@
 use std::ffi::{CStr, c_char};
 
 use super::failure::Step;
-use super::slot::{Birth, Event, Wishes, has_ended, signal_bit, tell};
+use super::slot::{Birth, Event, Wishes, bound, has_ended, signal_bit, tell};
 use super::step;
 use super::sys::{self, DESCRIPTORS, Errno};
 use super::telltale;
@@ -41,6 +41,11 @@ fn make(birth: &mut Birth<'_>) -> Outcome {
     }
     step::run(template.sandbox_steps, host_name)
         .map_err(|failed| (Step::OfSandbox, failed.index, failed.errno))?;
+    if !template.set_groups && template.user != (0, 0) {
+        // The slot has done that; but whoever makes a user namespace gets every capability there is anew, and with them
+        // the whole bounding set: user_namespaces(7).
+        bound(template.capabilities).map_err(at(Step::Bounding))?;
+    }
     for (resource, soft, hard) in template.limits() {
         sys::set_limit(resource, soft, hard).map_err(at(Step::Limit))?;
     }

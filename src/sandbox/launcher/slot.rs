@@ -78,7 +78,7 @@ fn host_name(head: &Record) -> &[u8] {
 
 /// Gives up all capabilities that a program shall not have, for whatever is executed from here on. The slot itself
 /// keeps those that it has.
-fn bound(capabilities: u64) -> sys::Result<()> {
+pub(super) fn bound(capabilities: u64) -> sys::Result<()> {
     for capability in 0..64 {
         if capabilities & (1 << capability) == 0 {
             match sys::prctl(libc::PR_CAPBSET_DROP, capability) {
