@@ -449,6 +449,19 @@ fn a_program_that_wants_more_memory_than_its_route_has_is_killed_and_the_log_say
 }
 
 #[test]
+fn what_a_program_puts_into_tcp_buffers_is_bounded_by_its_memory() {
+    let store = probe();
+    let server = store.serve(&format!("{ROUTE}memory = \"16m\"\n"));
+    let response = server.get("/?text&tcp=200000000");
+    assert_eq!(response.status, 200, "{}", response.text());
+    let queued: usize = response.text().trim_end().parse().unwrap();
+    // Each of its connections has a few pages beyond.
+    assert!((1 << 20..48 << 20).contains(&queued), "{queued} bytes are in buffers");
+    assert!(!server.log().contains("TCP buffers"), "{}", server.log());
+    assert_eq!(server.get("/?text&print=served").text(), "served");
+}
+
+#[test]
 fn a_program_that_forks_without_end_is_held_and_does_not_hold_up_others() {
     let store = probe();
     let server = store.serve(&format!("{ROUTE}pids = 16\n"));

@@ -219,7 +219,13 @@ const RULES: &[(&[&str], &str, Rule)] = &[
         "refused",
         Ours(|_, ours| is_refused(ours)),
     ),
+    (
+        &["limit.Max_pending_signals", "limit.Max_msgqueue_size"],
+        "half of the user's",
+        Against(|docker, ours| are_limits_within(docker, ours) && (ours != docker || is_unlimited(ours))),
+    ),
     (&["limit."], "at most Docker's", Against(are_limits_within)),
+    (&["ptys"], "few", Ours(|_, ours| ours == "64")),
     // Without a user namespace of one's own, as Docker has it; and Docker has none of time either.
     (&["ns.user", "ns.time", "ns.time_for_children"], "the same", Same),
     (
@@ -367,6 +373,10 @@ fn is_hidden(value: &str) -> bool {
 fn are_limits_within(docker: &str, ours: &str) -> bool {
     let of = |text: &str| text.split(' ').map(number).collect::<Vec<_>>();
     of(ours).iter().zip(of(docker)).all(|(ours, docker)| *ours <= docker)
+}
+
+fn is_unlimited(limits: &str) -> bool {
+    limits.split(' ').all(|limit| limit == "unlimited")
 }
 
 /// The options of a mount; of the one on top, where several are at one place.

@@ -87,6 +87,8 @@ impl Host {
             // A dump would be handled by the host, outside of the container.
             (libc::RLIMIT_CORE, 0, 0),
             (libc::RLIMIT_NOFILE, hard.min(OPEN_FILES.0), hard),
+            half(libc::RLIMIT_SIGPENDING, own(Resource::Sigpending)),
+            half(libc::RLIMIT_MSGQUEUE, own(Resource::Msgqueue)),
         ]
     }
 
@@ -103,6 +105,13 @@ impl Host {
             _ => Vec::new(),
         }
     }
+}
+
+/// Half of a limit of ours. What it bounds is counted for a user of the machine, in whatever container his processes are:
+/// programs leave the other half to his processes outside.
+fn half(resource: u32, (soft, hard): (u64, u64)) -> (u32, u64, u64) {
+    let half = |limit| if limit == libc::RLIM_INFINITY { limit } else { limit / 2 };
+    (resource, half(soft), half(hard))
 }
 
 /// Whether user ids are not what they are for the machine: user_namespaces(7), `uid_map`. Who is root there may not make

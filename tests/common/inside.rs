@@ -38,6 +38,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("readonly", files::read_only),
     ("writable", files::writable),
     ("devices", files::devices),
+    ("ptys", files::ptys),
     ("attempts", attempts::with_arguments),
     ("syscalls", attempts::by_number),
     ("syscalls32", attempts::by_number_of_32_bits),

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -113,6 +114,8 @@ fn main() {
                 vec![1_u8; text.parse().unwrap()].leak();
                 Ok(())
             }
+            // Fills the buffers of connections to itself until this many bytes are in them, or no more go in: how many did.
+            "tcp" => writeln!(out, "{}", fill_tcp_buffers(text.parse().unwrap())),
             "close" => {
                 unsafe { close(text.parse().unwrap()) };
                 Ok(())
@@ -263,6 +266,28 @@ fn flood(out: &mut File, bytes: &str) -> std::io::Result<()> {
         left -= next;
     }
     Ok(())
+}
+
+fn fill_tcp_buffers(most: usize) -> usize {
+    const CONNECTIONS: usize = 400;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let chunk = vec![b'x'; 64 << 10];
+    let mut held = Vec::new();
+    let mut queued = 0;
+    while queued < most && held.len() < CONNECTIONS {
+        let Ok(mut ours) = TcpStream::connect(address) else { break };
+        let Ok((theirs, _)) = listener.accept() else { break };
+        ours.set_nonblocking(true).unwrap();
+        while queued < most {
+            match ours.write(&chunk) {
+                Ok(written) => queued += written,
+                Err(_) => break,
+            }
+        }
+        held.push((ours, theirs));
+    }
+    queued
 }
 
 fn encoded(text: &str) -> String {

@@ -32,6 +32,9 @@ const PERIOD: u64 = 100_000;
 /// program's, as under Docker.
 const OWN_PROCESSES: u64 = 1;
 
+/// As many as the kernel numbers, `PID_MAX_LIMIT`: a limit above is none, and refused.
+const MOST_PIDS: u64 = 4 << 20;
+
 /// Pauses between tries to remove a group whose last process has just gone.
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 const REMOVE_TRIES: u32 = 400;
@@ -94,6 +97,8 @@ pub(crate) struct Cgroups {
     trees: Vec<Tree>,
     /// The controllers that cannot be used, and why.
     unavailable: Vec<(Controller, String)>,
+    /// Why TCP buffers are bounded by nothing, where they are not.
+    uncounted: Option<String>,
     count: AtomicU64,
     removals: TaskTracker,
     /// Who looks for what the dead have left.
@@ -112,19 +117,28 @@ impl Cgroups {
         let name = format!("{}-{}", instance.label(), ENGINES.fetch_add(1, Ordering::Relaxed));
         let mut trees: Vec<Tree> = Vec::new();
         let mut unavailable = Vec::new();
+        let mut uncounted = None;
         for controller in Controller::ALL {
             match find(controller, &mounts, &own).and_then(|place| place.prepare(controller, instance, &name))
             {
-                Ok((version, folder)) => match trees.iter_mut().find(|tree| tree.folder == folder) {
-                    Some(tree) => tree.controllers.push(controller),
-                    None => trees.push(Tree { version, controllers: vec![controller], folder }),
-                },
+                Ok((version, folder)) => {
+                    if (controller, version) == (Controller::Memory, Version::One) {
+                        uncounted = v1::count_tcp_buffers(&folder)
+                            .err()
+                            .map(|error| format!("{}: {error}", folder.join(v1::TCP_BUFFERS).display()));
+                    }
+                    match trees.iter_mut().find(|tree| tree.folder == folder) {
+                        Some(tree) => tree.controllers.push(controller),
+                        None => trees.push(Tree { version, controllers: vec![controller], folder }),
+                    }
+                }
                 Err(why) => unavailable.push((controller, why)),
             }
         }
         Self {
             trees,
             unavailable,
+            uncounted,
             count: AtomicU64::new(0),
             removals,
             instance: instance.clone(),
@@ -146,12 +160,14 @@ impl Cgroups {
 
     /// What cannot be enforced, in sentences for an operator.
     pub(crate) fn shortcomings(&self) -> Vec<String> {
-        let unavailable = self.unavailable.iter();
-        unavailable
-            .map(|(controller, why)| {
-                format!("`{}` cannot be enforced, containers are not limited in it: {why}", controller.key())
-            })
-            .collect()
+        let unavailable = self.unavailable.iter().map(|(controller, why)| {
+            format!("`{}` cannot be enforced, containers are not limited in it: {why}", controller.key())
+        });
+        let uncounted = self
+            .uncounted
+            .iter()
+            .map(|why| format!("`memory` does not bound what lies in TCP buffers: {why}"));
+        unavailable.chain(uncounted).collect()
     }
 
     /// Makes a group with limits in every tree.
@@ -171,8 +187,7 @@ impl Cgroups {
                     let path = folder.join(file);
                     match fs::write(&path, value) {
                         Ok(()) => {}
-                        // Swap is not counted on every kernel; then there is none to be bounded, or it cannot be.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound && file.contains("sw") => {}
+                        Err(error) if error.kind() == io::ErrorKind::NotFound && is_optional(file) => {}
                         Err(error) => return Err(CgroupError::new(&path, error)),
                     }
                 }
@@ -221,10 +236,16 @@ fn settings(version: Version, controller: Controller, limits: &Limits) -> Vec<(&
         (Controller::Cpu, Version::Two) => limits.cpus.map(quota).map(v2::cpu).unwrap_or_default(),
         // The same in both.
         (Controller::Pids, _) => {
-            let most = limits.pids.map(|pids| (u64::from(pids) + OWN_PROCESSES).to_string());
+            let most = limits.pids.map(|pids| (u64::from(pids) + OWN_PROCESSES).min(MOST_PIDS).to_string());
             most.map(|most| ("pids.max", most)).into_iter().collect()
         }
     }
+}
+
+/// Whether a kernel may be without the file. Swap is not counted on every one: then there is none to be bounded, or it
+/// cannot be. That TCP buffers are not is a shortcoming that is told.
+fn is_optional(file: &str) -> bool {
+    file.contains("sw") || file == v1::TCP_BUFFERS
 }
 
 /// How much processor time there is in a [`PERIOD`], in microseconds.
@@ -337,10 +358,17 @@ mod tests {
             files(Version::Two, Controller::Memory),
             [("memory.max", "1048576".to_owned()), ("memory.swap.max", "0".to_owned()),]
         );
-        assert_eq!(files(Version::One, Controller::Memory)[0].0, "memory.limit_in_bytes");
+        let of_version_1 =
+            ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes"];
+        assert_eq!(
+            files(Version::One, Controller::Memory),
+            of_version_1.map(|file| (file, "1048576".to_owned()))
+        );
         assert_eq!(files(Version::Two, Controller::Cpu), [("cpu.max", "50000 100000".to_owned())]);
         assert_eq!(files(Version::One, Controller::Cpu)[1], ("cpu.cfs_quota_us", "50000".to_owned()));
         assert_eq!(files(Version::One, Controller::Pids), [("pids.max", "11".to_owned())]);
+        let many = Limits { pids: Some(u32::MAX), ..limits };
+        assert_eq!(settings(Version::Two, Controller::Pids, &many), [("pids.max", "4194304".to_owned())]);
         let unlimited = Limits { memory: None, ..limits };
         assert_eq!(settings(Version::Two, Controller::Memory, &unlimited), []);
     }

@@ -27,6 +27,9 @@ use own::{Own, What};
 /// The size of `/dev/shm`: Docker's.
 const SHM: &CStr = c"mode=1777,size=65536k";
 
+/// Terminals are numbered from one store for the whole machine, `kernel.pty.max` of them: a container has few.
+const PTYS: &CStr = c"newinstance,ptmxmode=0666,mode=0620,max=64";
+
 /// Character devices that every container has: null, zero, full, random, urandom, tty.
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -117,12 +120,7 @@ impl<'a> Mounts<'a> {
         steps.mount(c"shm", c"/dev/shm", c"tmpfs", NO_SUID_DEV_EXEC, SHM);
         self.image_volumes(steps)?;
         steps.mount(c"mqueue", c"/dev/mqueue", c"mqueue", NO_SUID_DEV_EXEC, c"");
-        steps.try_mount(
-            c"devpts",
-            c"/dev/pts",
-            libc::MS_NOSUID | libc::MS_NOEXEC,
-            c"newinstance,ptmxmode=0666,mode=0620",
-        );
+        steps.try_mount(c"devpts", c"/dev/pts", libc::MS_NOSUID | libc::MS_NOEXEC, PTYS);
         self.host_files(steps);
         self.private_mounts(steps, &held)
     }

@@ -154,6 +154,13 @@ fn open_for_writing(path: &str) -> std::io::Result<()> {
     OpenOptions::new().write(true).open(path).map(drop)
 }
 
+/// How many terminals can be had at once, of a hundred.
+pub fn ptys(facts: &mut Facts) {
+    let open = |_| OpenOptions::new().read(true).write(true).open("/dev/ptmx").ok();
+    let held: Vec<_> = (0..100).map_while(open).collect();
+    facts.add("ptys", held.len());
+}
+
 /// Everything below /dev.
 pub fn devices(facts: &mut Facts) {
     below("/dev", facts);
