@@ -166,6 +166,7 @@ fn inspect_prints_environment_container_and_limits() {
         "engine     docker",
         "command    /app/probe",
         "directory  /app",
+        "isolation  fresh: each request has a container of its own",
         "  GREETING=hi",
         "  PATH_INFO=/x y",
         "  QUERY_STRING=a=b",
@@ -176,6 +177,31 @@ fn inspect_prints_environment_container_and_limits() {
     }
     let container: serde_json::Value = serde_json::from_str(&out[out.find("\n{").unwrap()..]).unwrap();
     assert_eq!(container["HostConfig"]["NetworkMode"], "none");
+}
+
+#[test]
+fn inspect_and_check_show_what_a_shared_container_has_for_all_its_requests() {
+    let file = File::new(
+        &ROUTES.replace("env = { GREETING = \"hi\" }", "isolation = \"shared\"\nmax_concurrency = 3"),
+    );
+    let (code, out, _) = dcgi(&["inspect", "/p", "-c", file.path()], b"");
+    assert_eq!(code, 0, "{out}");
+    for line in [
+        "isolation  shared: 1 of them; memory, cpus and pids are for all requests in one together",
+        "           max_concurrency 3, queue 64",
+        "           memory 768.0 MiB",
+        "           cpus none, pids 384",
+    ] {
+        assert!(out.lines().any(|found| found == line), "`{line}` is not in\n{out}");
+    }
+    let container: serde_json::Value = serde_json::from_str(&out[out.find("\n{").unwrap()..]).unwrap();
+    assert_eq!(container["HostConfig"]["Memory"], 768 << 20);
+    assert_eq!(container["HostConfig"]["PidsLimit"], 384);
+    let (_, out, _) = dcgi(&["check", "-c", file.path()], b"");
+    assert!(
+        out.lines().any(|line| line.trim_start().starts_with("/p ") && line.contains("768.0 MiB")),
+        "{out}"
+    );
 }
 
 #[test]

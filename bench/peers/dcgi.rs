@@ -41,10 +41,7 @@ fn write_config(stage: &Stage, contender: Contender) -> PathBuf {
 fn config(contender: Contender) -> String {
     let engine = if contender.needs_docker() { "docker" } else { "embedded" };
     let mode = match contender {
-        // A limit of the one container's would be one of all requests together, and nobody else here has one.
-        Contender::EmbeddedShared | Contender::DockerShared => {
-            "isolation = \"shared\"\ncpus = \"none\"".to_owned()
-        }
+        Contender::EmbeddedShared | Contender::DockerShared => "isolation = \"shared\"".to_owned(),
         Contender::EmbeddedCold | Contender::DockerCold => "warm = 0".to_owned(),
         Contender::DockerWarm => format!("warm = {WARM}"),
         _ => "warm = \"auto\"".to_owned(),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 use clap::Args;
 use dcgi::Handler;
+use dcgi::engine::Isolation;
 use http::Method;
 
 use super::check::or_none;
@@ -43,6 +44,12 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     println!("command    {}", command.join(" "));
     let folder = found.invocation.working_dir.as_deref().unwrap_or(&found.image.working_dir);
     println!("directory  {}", if folder.is_empty() { "/" } else { folder });
+    match route.program.isolation {
+        Isolation::Fresh => println!("isolation  fresh: each request has a container of its own"),
+        Isolation::Shared { replicas } => println!(
+            "isolation  shared: {replicas} of them; memory, cpus and pids are for all requests in one together"
+        ),
+    }
     println!("limits     timeout {}", or_none(limits.timeout.map(humantime::format_duration)));
     println!("           idle_timeout {}", or_none(limits.idle_timeout.map(humantime::format_duration)));
     println!("           linger {}", humantime::format_duration(limits.linger));

@@ -43,6 +43,15 @@ struct Draft {
     pass_env: Vec<String>,
     shared: bool,
     replicas: u32,
+    said: Said,
+}
+
+/// Which limits of the container the file itself says, in `[defaults]` or in the route.
+#[derive(Clone, Copy, Default)]
+struct Said {
+    memory: bool,
+    cpus: bool,
+    pids: bool,
 }
 
 /// Docker refuses to run anything in less.
@@ -50,6 +59,9 @@ const LEAST_MEMORY: u64 = 6 << 20;
 
 /// Of containers that wait. Each is three processes with mounts of their own.
 const MOST_WARM: i64 = 1024;
+
+/// As many as the kernel numbers, `PID_MAX_LIMIT`.
+const MOST_PIDS: u32 = 4 << 20;
 
 /// As much as the engine's API, which counts in signed numbers, can say.
 const MOST_BYTES: u64 = i64::MAX as u64;
@@ -125,6 +137,7 @@ impl Draft {
             pass_env: Vec::new(),
             shared: false,
             replicas: 1,
+            said: Said::default(),
         }
     }
 
@@ -156,7 +169,7 @@ impl Draft {
 
     /// Reads the keys that `[defaults]` and routes share.
     fn read(&mut self, section: &mut Section<'_>, base: &Path) {
-        let Self { route, raw, content_type, pass_env, shared, replicas, .. } = self;
+        let Self { route, raw, content_type, pass_env, shared, replicas, said, .. } = self;
         let absolute = || string("an absolute path in the container", absolute_path);
         let any_bytes = || or_none(size(0, MOST_BYTES));
 
@@ -201,6 +214,9 @@ impl Draft {
         section.set(&mut program.memory, "memory", or_none(size(LEAST_MEMORY, MOST_BYTES)));
         section.set(&mut program.cpus, "cpus", or_none(processors));
         section.set(&mut program.pids, "pids", or_none(count::<u32>(1)));
+        said.memory |= section.has("memory");
+        said.cpus |= section.has("cpus");
+        said.pids |= section.has("pids");
         section.set(&mut program.network, "network", string(NETWORK, network));
         section.set(&mut program.read_only, "read_only", boolean);
         section.set_list(&mut program.tmpfs, "tmpfs", mount::tmpfs);
@@ -227,7 +243,7 @@ impl Draft {
     /// The route, once what its keys say together makes sense.
     fn into_route(self, section: &Section<'_>, context: &Context<'_>) -> Route {
         self.check_mounts(section);
-        let Self { host, path, mut route, raw, content_type, pass_env, shared, replicas } = self;
+        let Self { host, path, mut route, raw, content_type, pass_env, shared, replicas, said } = self;
         if raw {
             if section.has("request_body") && route.request_body == RequestBody::Spool {
                 section.complain("request_body", "a route with `output = \"raw\"` always streams");
@@ -239,6 +255,7 @@ impl Draft {
         }
         if shared {
             route.program.isolation = Isolation::Shared { replicas };
+            said.share(&mut route);
             if matches!(route.program.warm, Warm::Fixed(1..)) {
                 section.complain("warm", "a route with `isolation = \"shared\"` has its containers anyway");
             }
@@ -276,6 +293,27 @@ impl Draft {
             let key = if section.has("volumes") { "volumes" } else { "tmpfs" };
             section
                 .complain(key, &format!("`{target}` is mounted twice; `volumes` and `tmpfs` share no path"));
+        }
+    }
+}
+
+// === impl Said ===
+
+impl Said {
+    /// What nobody has said is for one request. Of a container that is shared it is for as many as may be in it at once;
+    /// processors are nobody's then, for one would be that of all.
+    fn share(self, route: &mut ProgramRoute) {
+        let ProgramRoute { program, limits, .. } = route;
+        let requests = u64::try_from(limits.max_concurrency).unwrap_or(u64::MAX);
+        if !self.memory {
+            program.memory = program.memory.map(|bytes| bytes.saturating_mul(requests).min(MOST_BYTES));
+        }
+        if !self.cpus {
+            program.cpus = None;
+        }
+        if !self.pids {
+            let together = |pids: u32| u64::from(pids).saturating_mul(requests).min(MOST_PIDS.into());
+            program.pids = program.pids.map(|pids| together(pids) as u32);
         }
     }
 }

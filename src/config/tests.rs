@@ -283,6 +283,47 @@ fn what_shared_containers_cannot_have_is_refused() {
 }
 
 #[test]
+fn limits_that_nobody_says_are_for_all_requests_of_a_shared_container() {
+    let limits = |lines: &str| {
+        let program = route_with(lines).program;
+        (program.memory, program.cpus, program.pids)
+    };
+    let mebibytes = |count: u64| Some(count << 20);
+    assert_eq!(limits("isolation = 'shared'"), (mebibytes(16 * 256), None, Some(16 * 128)));
+    assert_eq!(
+        limits("isolation = 'shared'\nmax_concurrency = 3"),
+        (mebibytes(3 * 256), None, Some(3 * 128))
+    );
+    // Each container may get them all.
+    assert_eq!(
+        limits("isolation = 'shared'\nmax_concurrency = 1\nreplicas = 4"),
+        (mebibytes(256), None, Some(128))
+    );
+    assert_eq!(limits("isolation = 'fresh'\nmax_concurrency = 3"), (mebibytes(256), Some(1.0), Some(128)));
+    // As many as there can be, and no more.
+    let (memory, _, pids) = limits("isolation = 'shared'\nmax_concurrency = 4294967295");
+    assert_eq!((memory, pids), (Some(u64::from(u32::MAX) * (256 << 20)), Some(4 << 20)));
+}
+
+#[test]
+fn limits_that_somebody_says_are_the_shared_containers() {
+    let said = (Some(64 << 20), Some(0.5), Some(40));
+    let lines = "memory = '64MiB'\ncpus = 0.5\npids = 40\n";
+    let limits = |text: &str| {
+        let program = route(text).program;
+        (program.memory, program.cpus, program.pids)
+    };
+    assert_eq!(limits(&format!("{ROUTE}isolation = 'shared'\n{lines}")), said);
+    assert_eq!(limits(&format!("[defaults]\n{lines}{ROUTE}isolation = 'shared'\n")), said);
+    assert_eq!(limits(&format!("[defaults]\nisolation = 'shared'\n{ROUTE}{lines}")), said);
+    // One of them, and the others as if nothing was said.
+    let program = route_with("isolation = 'shared'\ncpus = 1.0").program;
+    assert_eq!((program.memory, program.cpus), (Some(4 << 30), Some(1.0)));
+    let program = route_with("isolation = 'shared'\nmemory = 'none'\npids = 'none'").program;
+    assert_eq!((program.memory, program.pids), (None, None));
+}
+
+#[test]
 fn containers_are_kept_ready_by_number_or_by_need() {
     assert_eq!(route(ROUTE).program.warm, Warm::Auto);
     assert_eq!(route_with("warm = 'auto'").program.warm, Warm::Auto);
