@@ -60,6 +60,10 @@ const LEAST_MEMORY: u64 = 6 << 20;
 /// Of containers that wait. Each is three processes with mounts of their own.
 const MOST_WARM: i64 = 1024;
 
+/// What a container with an init needs at least, and one that is shared: the agent, its three workers and a program.
+const LEAST_PIDS: u32 = 2;
+const LEAST_SHARED_PIDS: u32 = 5;
+
 /// As many as the kernel numbers, `PID_MAX_LIMIT`.
 const MOST_PIDS: u32 = 4 << 20;
 
@@ -267,6 +271,7 @@ impl Draft {
         } else {
             section.complain("replicas", "only a route with `isolation = \"shared\"` has them");
         }
+        check_pids(&route.program, section);
         let program = &mut route.program;
         if section.has("image") {
             section.complain("rootfs", "a route has an image or a root directory, not both");
@@ -315,6 +320,29 @@ impl Said {
             let together = |pids: u32| u64::from(pids).saturating_mul(requests).min(MOST_PIDS.into());
             program.pids = program.pids.map(|pids| together(pids) as u32);
         }
+    }
+}
+
+/// Notes where a program could never be started beside what is in its container with it.
+fn check_pids(program: &Program, section: &Section<'_>) {
+    let (least, why) = match (&program.isolation, program.init) {
+        (Isolation::Shared { .. }, _) => (
+            LEAST_SHARED_PIDS,
+            "the agent of a shared container and its workers are up to 4, so it needs at least 5",
+        ),
+        (Isolation::Fresh, true) => {
+            (LEAST_PIDS, "the init is one process and the program another: at least 2, or `init = false`")
+        }
+        (Isolation::Fresh, false) => return,
+    };
+    if program.pids.is_some_and(|pids| pids < least) {
+        // Where it stands; it may be among the defaults.
+        let key = ["pids", "isolation", "init"].into_iter().find(|key| section.has(key)).unwrap_or("path");
+        let why = match key {
+            "pids" => why.to_owned(),
+            _ => format!("with the `pids` of [defaults] no program could start: {why}"),
+        };
+        section.complain(key, &why);
     }
 }
 

@@ -324,6 +324,34 @@ fn limits_that_somebody_says_are_the_shared_containers() {
 }
 
 #[test]
+fn fewer_processes_than_a_container_needs_are_refused() {
+    assert_eq!(
+        error_with("pids = 1"),
+        "dcgi.toml:4:8: `pids` = 1 in route `/x`: the init is one process and the program another: at least 2, or `init = false`"
+    );
+    assert_eq!(route_with("pids = 1\ninit = false").program.pids, Some(1));
+    assert_eq!(route_with("pids = 2").program.pids, Some(2));
+    assert_eq!(
+        error_with("isolation = 'shared'\npids = 4"),
+        "dcgi.toml:5:8: `pids` = 4 in route `/x`: the agent of a shared container and its workers are up to 4, so it needs at least 5"
+    );
+    assert_eq!(route_with("isolation = 'shared'\npids = 5").program.pids, Some(5));
+    // Of the defaults, where a route makes it wrong.
+    let with_defaults =
+        |defaults: &str, more: &str| errors(&format!("[defaults]\n{defaults}\n{ROUTE}{more}\n"));
+    let of_defaults = with_defaults("pids = 3", "isolation = 'shared'");
+    assert_eq!(of_defaults.len(), 1, "{of_defaults:?}");
+    assert!(
+        of_defaults[0].contains("`isolation` = 'shared'") && of_defaults[0].contains("`pids` of [defaults]")
+    );
+    let of_defaults = with_defaults("pids = 1", "");
+    assert!(
+        of_defaults[0].contains("`path` = '/x' in route `/x`: with the `pids` of [defaults]"),
+        "{of_defaults:?}"
+    );
+}
+
+#[test]
 fn containers_are_kept_ready_by_number_or_by_need() {
     assert_eq!(route(ROUTE).program.warm, Warm::Auto);
     assert_eq!(route_with("warm = 'auto'").program.warm, Warm::Auto);
