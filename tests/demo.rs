@@ -154,7 +154,9 @@ fn the_index_leads_to_pages_that_are_there() {
     let index = demo.get("/").text();
     let links = index.split("href=\"/").skip(1).map(|rest| format!("/{}", rest.split('"').next().unwrap()));
     let links: std::collections::BTreeSet<_> = links.map(|link| link.replace("&amp;", "&")).collect();
-    for path in ["/hello", "/environment", "/form", "/stream", "/rng?n=5&max=100", "/counter"] {
+    for path in
+        ["/hello", "/environment", "/form", "/stream", "/rng?n=5&max=100", "/counter", "/script", "/guide"]
+    {
         assert!(links.contains(path), "{path} is not among {links:?}");
     }
     // The stream takes its time: it has a test of its own.
@@ -194,6 +196,24 @@ fn hello_greets_in_plain_text() {
     let page = demo.get("/hello");
     assert_eq!(page.text(), "Hello from a container!\n");
     assert_eq!(page.header("content-type"), Some("text/plain; charset=utf-8"));
+}
+
+#[test]
+fn a_browser_gets_pages_with_a_way_back() {
+    let demo = Demo::start();
+    for path in ["/hello", "/rng", "/script", "/guide", "/guide/configuration"] {
+        let mut connection = demo.connect();
+        connection
+            .send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html,*/*;q=0.8\r\n\r\n"));
+        let page = connection.response();
+        assert_eq!(
+            (page.status, page.header("content-type")),
+            (200, Some("text/html; charset=utf-8")),
+            "{path}"
+        );
+        let text = page.text();
+        assert!(text.contains("<a href=\"/\">") && text.contains("<a href=\"/guide\">"), "{path}: {text}");
+    }
 }
 
 #[test]

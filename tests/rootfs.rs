@@ -314,6 +314,25 @@ fn scripts_of_this_machine_answer_without_an_image() {
 }
 
 #[test]
+fn what_the_demo_says_of_a_script_of_ones_own_is_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let cgi = folder.path().join("cgi");
+    fs::create_dir(&cgi).unwrap();
+    fs::write(cgi.join("mine.sh"), include_str!("../src/command/demo/page/script.sh")).unwrap();
+    for path in [folder.path(), &cgi, &cgi.join("mine.sh")] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let config = include_str!("../src/command/demo/page/script.toml");
+    let (_, routes) = config.split_once("\n\n").expect("a line that says where to listen");
+    // The file is not in that folder here.
+    let routes = routes.replace("./cgi", cgi.to_str().unwrap());
+    let store = Store::new();
+    let server = store.serve(&routes);
+    let said = server.get("/mine/anything").text();
+    assert!(said.starts_with("Hello, 127.0.0.1. You asked for /anything.\n"), "{said}\n{}", server.log());
+}
+
+#[test]
 fn an_ordinary_user_serves_scripts_of_this_machine() {
     let folder = common::engine::open_folder();
     let under = Under::embedded_as_ordinary_user(&folder);

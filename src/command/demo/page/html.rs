@@ -34,7 +34,8 @@ pub(super) fn begin_with(out: &mut dyn Write, fields: &str, title: &str) -> io::
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title} · dcgi demo</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n\
-         <body>\n<header><a href=\"/\"><b>dcgi</b> demo</a></header>\n<main>\n",
+         <body>\n<header><a href=\"/\"><b>dcgi</b> demo</a>\n<nav><a href=\"/\">All pages</a>\n\
+         <a href=\"/script\">Your own script</a>\n<a href=\"/guide\">The guide</a></nav></header>\n<main>\n",
         title = Escaped(title)
     )
 }
@@ -61,12 +62,7 @@ pub(super) fn refuse(
     why: &str,
 ) -> io::Result<()> {
     begin_with(out, &format!("Status: {status}\n{fields}"), status)?;
-    write!(
-        out,
-        "<h1>{}</h1>\n<p class=\"lead\">{}</p>\n<p><a href=\"/\">All pages</a></p>\n",
-        Escaped(status),
-        Escaped(why)
-    )?;
+    write!(out, "<h1>{}</h1>\n<p class=\"lead\">{}</p>\n", Escaped(status), Escaped(why))?;
     end(out, request)
 }
 

@@ -8,6 +8,7 @@ mod counter;
 mod environment;
 mod fields;
 mod form;
+mod guide;
 mod hello;
 mod html;
 mod index;
@@ -16,6 +17,7 @@ mod not_found;
 mod place;
 mod request;
 mod rng;
+mod script;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -46,11 +48,22 @@ pub(super) enum Page {
     Stream,
     Rng,
     Counter,
+    Script,
+    Guide,
 }
 
 impl Page {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Index, Self::Hello, Self::Environment, Self::Form, Self::Stream, Self::Rng, Self::Counter];
+    pub(super) const ALL: [Self; 9] = [
+        Self::Index,
+        Self::Hello,
+        Self::Environment,
+        Self::Form,
+        Self::Stream,
+        Self::Rng,
+        Self::Counter,
+        Self::Script,
+        Self::Guide,
+    ];
 
     /// What the command line calls it.
     pub(super) fn name(self) -> &'static str {
@@ -70,6 +83,8 @@ impl Page {
             Self::Stream => "/stream",
             Self::Rng => "/rng",
             Self::Counter => "/counter",
+            Self::Script => "/script",
+            Self::Guide => "/guide",
         }
     }
 
@@ -99,6 +114,8 @@ impl Page {
             Self::Stream => stream::answer(request, out),
             Self::Rng => rng::answer(request, out),
             Self::Counter => counter::answer(request, out),
+            Self::Script => script::answer(request, out),
+            Self::Guide => guide::answer(request, out),
         }
     }
 }

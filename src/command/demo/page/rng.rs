@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::ops::RangeInclusive;
 
 use super::fields::Fields;
-use super::html::text_head;
+use super::html::{self, Escaped, text_head};
 use super::request::Request;
 
 /// How many numbers there may be, and how large.
@@ -17,13 +17,24 @@ struct Wish {
     count: u64,
     /// The largest number; the smallest is 1.
     max: u64,
-    json: bool,
+    /// Absent: as whoever asks likes best.
+    format: Option<Format>,
 }
 
-/// `/rng?n=5&max=100`: so many numbers, from 1 to that; one a line, or with `format=json` as a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// `/rng?n=5&max=100`: so many numbers, from 1 to that; one a line, with `format=json` as a list, and without a format
+/// as a page for who asks for one.
 pub(super) fn answer(request: &mut Request<'_>, out: &mut dyn Write) -> io::Result<()> {
     let wish = match wish(&request.query()) {
         Ok(wish) => wish,
+        Err(why) if request.wants_page() => {
+            return html::refuse(request, out, "400 Bad Request", "", &why);
+        }
         Err(why) => {
             out.write_all(b"Status: 400 Bad Request\n")?;
             text_head(out, "text/plain")?;
@@ -36,23 +47,48 @@ pub(super) fn answer(request: &mut Request<'_>, out: &mut dyn Write) -> io::Resu
     };
     let numbers = (0..wish.count).map(|_| draw(wish.max, &mut next).map(|number| number.to_string()));
     let numbers = numbers.collect::<io::Result<Vec<_>>>()?;
-    if wish.json {
-        text_head(out, "application/json")?;
-        writeln!(out, "[{}]", numbers.join(", "))
-    } else {
-        text_head(out, "text/plain")?;
-        writeln!(out, "{}", numbers.join("\n"))
+    match wish.format {
+        Some(Format::Json) => {
+            text_head(out, "application/json")?;
+            writeln!(out, "[{}]", numbers.join(", "))
+        }
+        None if request.wants_page() => page(request, out, &wish, &numbers),
+        _ => {
+            text_head(out, "text/plain")?;
+            writeln!(out, "{}", numbers.join("\n"))
+        }
     }
 }
 
+fn page(request: &Request<'_>, out: &mut dyn Write, wish: &Wish, numbers: &[String]) -> io::Result<()> {
+    html::begin(out, "Random numbers")?;
+    write!(
+        out,
+        "<h1>Random numbers</h1>\n<p class=\"lead\">From 1 to {max}, each as likely as the others.</p>\n\
+         <p class=\"numbers\">{numbers}</p>\n\
+         <form action=\"/rng\" method=\"get\">\n\
+         <label>How many <input name=\"n\" value=\"{count}\" inputmode=\"numeric\" autocomplete=\"off\"></label>\n\
+         <label>Up to <input name=\"max\" value=\"{max}\" inputmode=\"numeric\" autocomplete=\"off\"></label>\n\
+         <button>Draw</button>\n</form>\n\
+         <p>What is no number is a 400. The same comes <a href=\"/rng?n={count}&amp;max={max}&amp;format=json\">as JSON</a> and \
+         <a href=\"/rng?n={count}&amp;max={max}&amp;format=text\">as text</a>:</p>\n\
+         <pre>curl '{base}/rng?n={count}&amp;max={max}&amp;format=json'</pre>\n",
+        numbers = numbers.join(" "),
+        count = wish.count,
+        max = wish.max,
+        base = Escaped(&request.base()),
+    )?;
+    html::end(out, request)
+}
+
 fn wish(fields: &Fields) -> Result<Wish, String> {
-    let mut wish = Wish { count: 5, max: 100, json: false };
+    let mut wish = Wish { count: 5, max: 100, format: None };
     for (name, value) in fields {
         match (name.as_str(), value.as_str()) {
             ("n", value) => wish.count = number("n", value, COUNT)?,
             ("max", value) => wish.max = number("max", value, MAX)?,
-            ("format", "json") => wish.json = true,
-            ("format", "text") => wish.json = false,
+            ("format", "json") => wish.format = Some(Format::Json),
+            ("format", "text") => wish.format = Some(Format::Text),
             ("format", _) => return Err("`format` is `text` or `json`.".to_owned()),
             _ => return Err(format!("There is no `{name}` here: only `n`, `max` and `format`.")),
         }
@@ -86,8 +122,11 @@ mod tests {
     #[test]
     fn what_is_not_said_has_a_default() {
         let asked = |query| wish(&fields::parse(query));
-        assert_eq!(asked(""), Ok(Wish { count: 5, max: 100, json: false }));
-        assert_eq!(asked("n=1000&max=1&format=json"), Ok(Wish { count: 1000, max: 1, json: true }));
+        assert_eq!(asked(""), Ok(Wish { count: 5, max: 100, format: None }));
+        assert_eq!(
+            asked("n=1000&max=1&format=json"),
+            Ok(Wish { count: 1000, max: 1, format: Some(Format::Json) })
+        );
     }
 
     #[test]

@@ -118,6 +118,60 @@ fn hello_is_plain_text_whoever_is_greeted() {
 }
 
 #[test]
+fn hello_is_a_page_for_browsers() {
+    let (head, body) =
+        answer(Page::Hello, &[BROWSER, ("QUERY_STRING", "name=%3Cscript%3Ealert('1')%3C/script%3E%22")], b"");
+    assert!(head.contains("Content-Type: text/html; charset=utf-8"), "{head}");
+    assert!(body.contains(&format!("<h1>Hello, {ESCAPED}, from a container!</h1>")), "{body}");
+    assert!(body.contains(&format!("value=\"{ESCAPED}\"")) && !body.contains("<script"), "{body}");
+}
+
+/// As every browser asks for what it is to show.
+const BROWSER: (&str, &str) = ("HTTP_ACCEPT", "text/html,application/xhtml+xml,*/*;q=0.8");
+
+#[test]
+fn every_page_has_a_way_back_and_to_the_guide_and_fits_a_phone() {
+    let mut pages: Vec<_> = Page::ALL.map(|page| (page, vec![BROWSER])).into();
+    pages.push((Page::Rng, vec![BROWSER, ("QUERY_STRING", "n=many")]));
+    pages.push((Page::Hello, vec![BROWSER, ("REQUEST_METHOD", "POST")]));
+    pages.push((Page::Index, vec![BROWSER, ("PATH_INFO", "/nowhere")]));
+    pages.push((Page::Guide, vec![BROWSER, ("PATH_INFO", "/configuration")]));
+    for (page, variables) in pages {
+        let (_, body) = answer(page, &variables, b"");
+        for part in [
+            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">",
+            "<a href=\"/\">All pages</a>",
+            "<a href=\"/guide\">The guide</a>",
+            "<a href=\"/script\">Your own script</a>",
+        ] {
+            assert!(body.contains(part), "{page:?} {variables:?} has no {part}: {body}");
+        }
+    }
+}
+
+#[test]
+fn the_guide_lists_its_pages_and_shows_each() {
+    let (_, body) = answer(Page::Guide, &[], b"");
+    assert!(body.contains("<a href=\"/guide/configuration\">Configuration</a>"), "{body}");
+    for path in ["/configuration", "/configuration.md"] {
+        let (head, body) = answer(Page::Guide, &[("PATH_INFO", path)], b"");
+        assert!(!head.contains("Status") && body.contains("| `max_concurrency` |"), "{head}\n{body}");
+    }
+    let (head, body) = answer(Page::Guide, &[("PATH_INFO", &format!("/{SCRIPT}"))], b"");
+    assert!(head.starts_with("Status: 404 Not Found\n") && !body.contains("<script"), "{head}\n{body}");
+}
+
+#[test]
+fn the_page_for_a_script_of_ones_own_has_all_that_is_to_be_written() {
+    let (_, body) = answer(Page::Script, &[], b"");
+    for part in
+        ["#!/bin/sh", "chmod 755", "[[route]]", "entrypoint = [&quot;/cgi/mine.sh&quot;]", "dcgi serve"]
+    {
+        assert!(body.contains(part), "no {part}: {body}");
+    }
+}
+
+#[test]
 fn the_environment_keeps_the_requests_variables_and_the_images_apart() {
     let variables = [("PATH", "/bin"), ("QUERY_STRING", SCRIPT), ("HTTP_X_ODD", SCRIPT), ("SCRIPT_NAME", "")];
     let (_, body) = answer(Page::Environment, &variables, b"");
@@ -216,6 +270,19 @@ fn random_numbers_come_as_lines_or_as_json() {
     let (head, body) = answer(Page::Rng, &[("QUERY_STRING", "n=2&format=json")], b"");
     assert!(head.contains("application/json"), "{head}");
     assert_eq!(body, "[1, 1]\n");
+}
+
+#[test]
+fn random_numbers_are_a_page_for_browsers_that_name_no_format() {
+    let (head, body) = answer(Page::Rng, &[BROWSER, ("QUERY_STRING", "n=3&max=6")], b"");
+    assert!(head.contains("text/html") && body.contains(">1 1 1</p>"), "{head}\n{body}");
+    let (head, _) = answer(Page::Rng, &[BROWSER, ("QUERY_STRING", "format=text")], b"");
+    assert!(head.contains("text/plain"), "{head}");
+    let (head, _) = answer(Page::Rng, &[BROWSER, ("QUERY_STRING", "format=json")], b"");
+    assert!(head.contains("application/json"), "{head}");
+    let (head, body) = answer(Page::Rng, &[BROWSER, ("QUERY_STRING", "n=many")], b"");
+    assert!(head.starts_with("Status: 400 Bad Request\n") && head.contains("text/html"), "{head}");
+    assert!(body.contains("`n` is a whole number from 1 to 1000."), "{body}");
 }
 
 #[test]
