@@ -110,9 +110,16 @@ fn a_malformed_header_is_502(server: &Server) {
 }
 
 fn a_malformed_status_is_502(server: &Server) {
-    for status in
-        ["Status: 20\n\n", "Status: OK\n\n", "Status: 2000\n\n", "Status:\n\n", "HTTP/1.1 2x0 OK\n\n"]
-    {
+    for status in [
+        "Status: 20\n\n",
+        "Status: OK\n\n",
+        "Status: 2000\n\n",
+        "Status:\n\n",
+        "Status: 600\n\n",
+        "Status: 999 Odd\n\n",
+        "HTTP/1.1 2x0 OK\n\n",
+        "HTTP/1.1 600 Odd\n\n",
+    ] {
         assert_refused(&server.get(&format!("/p?{}", print(status))), "502 Bad Gateway");
     }
 }

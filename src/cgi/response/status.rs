@@ -18,13 +18,21 @@ impl Status {
         if !matches!(reason, [] | [b' ' | b'\t', ..]) {
             return None;
         }
-        Some(Self { code: StatusCode::from_bytes(code).ok()?, reason: reason_phrase(reason) })
+        let code = StatusCode::from_bytes(code).ok().filter(has_class)?;
+        Some(Self { code, reason: reason_phrase(reason) })
     }
 
     /// The status of a line that httparse has read.
     pub(super) fn from_line(code: u16, reason: &str) -> Option<Self> {
-        Some(Self { code: StatusCode::from_u16(code).ok()?, reason: reason_phrase(reason.as_bytes()) })
+        let code = StatusCode::from_u16(code).ok().filter(has_class)?;
+        Some(Self { code, reason: reason_phrase(reason.as_bytes()) })
     }
+}
+
+/// Whether a client can tell what it means: of a code that it does not know it knows the class, and there are five of
+/// them (RFC 9110 §15).
+fn has_class(code: &StatusCode) -> bool {
+    code.as_u16() < 600
 }
 
 fn reason_phrase(text: &[u8]) -> Option<ReasonPhrase> {

@@ -305,10 +305,17 @@ fn the_reason_survives() {
 }
 
 #[test]
-fn statuses_from_200_to_999_are_answered_with() {
+fn statuses_from_200_to_599_are_answered_with() {
     assert_eq!(status("Status: 200\n\n"), 200);
     assert_eq!(status("Status: 599\n\n"), 599);
-    assert_eq!(status("Status: 999\n\n"), 999);
+}
+
+#[test]
+fn a_status_without_a_class_is_an_error() {
+    for bad in ["600", "600 Odd", "999"] {
+        assert_eq!(error(format!("Status: {bad}\n\n")), HeaderBlockError::BadStatus(bad.to_owned()));
+    }
+    assert_eq!(error("HTTP/1.1 600 Odd\r\n\r\n"), malformed(1, "HTTP/1.1 600 Odd"));
 }
 
 #[test]
