@@ -31,6 +31,7 @@ cases![
     a_nul_in_a_value_is_502,
     an_invalid_header_name_is_502,
     two_set_cookie_headers_survive_in_order,
+    of_a_field_that_an_answer_has_once_the_last_one_counts_with_a_warning_in_the_log,
     a_content_length_is_the_answers_framing,
     a_client_that_got_its_content_length_has_not_left,
     fewer_bytes_than_the_content_length_abort_the_connection,
@@ -262,6 +263,19 @@ fn an_invalid_header_name_is_502(server: &Server) {
 fn two_set_cookie_headers_survive_in_order(server: &Server) {
     let response = answer_to(server, "Set-Cookie: b=1; Path=/\nX-A: 1\nset-cookie: a=2\n\nbody");
     assert_eq!(response.all("set-cookie").collect::<Vec<_>>(), ["b=1; Path=/", "a=2"]);
+}
+
+fn of_a_field_that_an_answer_has_once_the_last_one_counts_with_a_warning_in_the_log(server: &Server) {
+    let names = ["content-type", "etag", "date", "server", "last-modified", "content-range", "location"];
+    let block: String = names.map(|name| format!("{name}: first/1\n{name}: last/2\n")).concat();
+    let response = answer_to(server, format!("Status: 206\n{block}Link: a\nLink: b\n\nbody"));
+    for name in names {
+        assert_eq!(response.all(name).collect::<Vec<_>>(), ["last/2"], "{name}");
+        let line = server.wait_for_log_of(response.id(), &format!("more than one `{name}`"));
+        assert!(line.contains("WARN"), "{line}");
+    }
+    assert_eq!(response.all("link").collect::<Vec<_>>(), ["a", "b"]);
+    assert_whole(&response, 206, "body");
 }
 
 // === content length ===

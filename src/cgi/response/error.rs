@@ -41,7 +41,7 @@ pub enum HeaderBlockError {
         /// How the value begins, with what cannot be shown escaped.
         value: String,
     },
-    /// A header that stands for one thing is there twice and says two.
+    /// A header that the answer hangs on, `Status` or `Content-Length`, is there twice and says two things.
     #[error("two headers `{0}` that contradict each other")]
     Conflicting(&'static str),
 }

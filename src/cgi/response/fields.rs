@@ -48,6 +48,7 @@ impl Fields {
         let (mut status, mut reason) =
             self.status_line.map_or((None, None), |line| (Some(line.code), line.reason));
         let (mut location, mut content_length) = (None, None);
+        let mut repeated = Vec::new();
         let (mut connection, mut transfer_codings) = (Vec::new(), Vec::new());
         let mut headers = HeaderMap::with_capacity(self.headers.len());
         for (name, value) in self.headers {
@@ -55,13 +56,23 @@ impl Fields {
                 header::CONNECTION => connection.push(value),
                 header::TRANSFER_ENCODING => transfer_codings.push(value),
                 header::CONTENT_LENGTH => once("Content-Length", &mut content_length, parse_length(&value)?)?,
-                header::LOCATION => once("Location", &mut location, check_location(value)?)?,
+                header::LOCATION => {
+                    let value = check_location(value)?;
+                    if location.replace(value.clone()).is_some_and(|first| first != value) {
+                        repeated.push(name);
+                    }
+                }
                 _ if name == "status" => {
                     let given = Status::parse(value.as_bytes()).ok_or_else(|| bad_status(&value))?;
                     once("Status", &mut status, given.code)?;
                     reason = reason.or(given.reason);
                 }
                 _ if is_hop_by_hop(&name) => {}
+                _ if is_singleton(&name) => {
+                    if headers.insert(name.clone(), value.clone()).is_some_and(|first| first != value) {
+                        repeated.push(name);
+                    }
+                }
                 _ => {
                     headers.append(name, value);
                 }
@@ -72,6 +83,11 @@ impl Fields {
         }
         for named in connection.iter().flat_map(connection_options) {
             headers.remove(named);
+        }
+        for name in repeated {
+            tracing::warn!(
+                "the program printed more than one `{name}`, which an answer has once: the last one counts"
+            );
         }
 
         if status.is_none()
@@ -102,7 +118,27 @@ impl Fields {
     }
 }
 
-/// Takes the value of a header that stands for one thing. Saying it twice is harmless, saying two things is not.
+/// Whether a field says one thing of the whole answer. Said twice, readers would choose, and not the same: a proxy the
+/// first, the browser behind it the last.
+fn is_singleton(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::ACCESS_CONTROL_ALLOW_ORIGIN
+            | header::AGE
+            | header::CONTENT_DISPOSITION
+            | header::CONTENT_LOCATION
+            | header::CONTENT_RANGE
+            | header::CONTENT_TYPE
+            | header::DATE
+            | header::ETAG
+            | header::EXPIRES
+            | header::LAST_MODIFIED
+            | header::RETRY_AFTER
+            | header::SERVER
+    )
+}
+
+/// Takes the value of a header that stands for one thing and changes what the others mean. Saying it twice is harmless, saying two things is not.
 fn once<T: PartialEq>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), HeaderBlockError> {
     match slot {
         Some(first) if *first != value => Err(HeaderBlockError::Conflicting(name)),

@@ -494,8 +494,20 @@ fn a_tab_in_a_location_is_an_error() {
 }
 
 #[test]
-fn two_different_locations_are_an_error() {
-    assert_eq!(error("Location: /a\nLocation: /b\n\n"), HeaderBlockError::Conflicting("Location"));
+fn of_two_locations_the_last_one_counts() {
+    assert_eq!(redirect("Location: /a\nLocation: /b\n\n").location, "/b");
+    assert_eq!(header("Location: /a\nLocation: http://h/b\n\n", "location").unwrap(), "http://h/b");
+}
+
+#[test]
+fn of_a_field_that_stands_for_one_thing_the_last_one_counts() {
+    for name in ["content-type", "ETag", "Last-Modified", "date", "SERVER", "Content-Range", "Expires", "Age"]
+    {
+        let head = head(format!("{name}: first\nX-A: 1\n{name}: second\nX-A: 2\n\n"));
+        let values: Vec<_> = head.parts.headers.get_all(name).iter().collect();
+        assert_eq!(values, ["second"], "{name}");
+        assert_eq!(head.parts.headers.get_all("x-a").iter().count(), 2);
+    }
 }
 
 #[test]
