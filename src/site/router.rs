@@ -53,7 +53,8 @@ impl<T> Router<T> {
     /// The target with the longest prefix of `path`, whole segments compared.
     ///
     /// Any target of the request's own host goes before those for all hosts, however long their prefixes are.
-    /// `host` is in lower case and has no port; `path` is decoded and has no dot segments.
+    /// `host` is in lower case and has no port; `path` is decoded and has no dot segments. A run of slashes in it counts as
+    /// one where a prefix has one; what the prefix leaves is as it came.
     pub fn find<'r, 'p>(&'r self, host: &str, path: &'p [u8]) -> Option<Match<'r, 'p, T>> {
         self.hosts.get(host).and_then(|own| own.find(path)).or_else(|| self.any.find(path))
     }
@@ -64,10 +65,22 @@ impl<T> Router<T> {
 impl<T> Prefixes<T> {
     fn find<'r, 'p>(&'r self, path: &'p [u8]) -> Option<Match<'r, 'p, T>> {
         self.0.iter().find_map(|(prefix, target)| {
-            let path_info = path.strip_prefix(prefix.as_bytes())?;
+            let path_info = strip_prefix(path, prefix.as_bytes())?;
             matches!(path_info.first(), None | Some(b'/')).then_some(Match { target, path_info })
         })
     }
+}
+
+/// What a prefix leaves of a path, in which each of the prefix's slashes may be a run of them.
+fn strip_prefix<'p>(mut path: &'p [u8], prefix: &[u8]) -> Option<&'p [u8]> {
+    for byte in prefix {
+        path = path.strip_prefix(&[*byte])?;
+        if *byte == b'/' {
+            let run = path.iter().take_while(|&&byte| byte == b'/').count();
+            path = &path[run..];
+        }
+    }
+    Some(path)
 }
 
 #[cfg(test)]
@@ -137,6 +150,21 @@ mod tests {
     #[test]
     fn a_route_of_another_host_never_answers() {
         assert_eq!(find(&router(&["example.org/a"]), "example.com", "/a"), None);
+    }
+
+    #[test]
+    fn a_run_of_slashes_counts_as_one_where_the_prefix_has_one() {
+        let router = router(&["/a/b", "/a"]);
+        assert_eq!(find(&router, "h", "//a/b"), Some(("/a/b", "")));
+        assert_eq!(find(&router, "h", "/a///b/c"), Some(("/a/b", "/c")));
+        assert_eq!(find(&router, "h", "//a//bc"), Some(("/a", "//bc")));
+        assert_eq!(find(&router, "h", "//ab"), None);
+    }
+
+    #[test]
+    fn a_run_of_slashes_behind_the_prefix_stays() {
+        assert_eq!(find(&router(&["/a"]), "h", "/a//b///c//"), Some(("/a", "//b///c//")));
+        assert_eq!(find(&router(&[""]), "h", "//x"), Some(("", "//x")));
     }
 
     #[test]

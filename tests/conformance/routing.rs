@@ -14,6 +14,7 @@ cases![
     the_longest_prefix_wins,
     a_prefix_matches_on_segment_boundaries,
     a_path_of_no_route_is_404,
+    a_run_of_slashes_counts_as_one_for_the_route_and_stays_in_path_info,
     the_routes_of_a_host_go_before_those_of_all_hosts,
     the_route_of_a_host_serves_no_other_host,
     a_target_with_a_host_overrules_the_host_header,
@@ -69,9 +70,16 @@ fn a_prefix_matches_on_segment_boundaries(server: &Server) {
 }
 
 fn a_path_of_no_route_is_404(server: &Server) {
-    for path in ["/", "/nowhere", "/P?text", "//p?text"] {
+    for path in ["/", "/nowhere", "/P?text", "//P?text"] {
         assert_eq!(server.get(path).status, 404, "{path}");
     }
+}
+
+fn a_run_of_slashes_counts_as_one_for_the_route_and_stays_in_path_info(server: &Server) {
+    let variables = server.get("//vars//a///b").variables();
+    assert_eq!((&*variables["SCRIPT_NAME"], &*variables["PATH_INFO"]), ("/vars", "//a///b"));
+    assert_eq!(variables["REQUEST_URI"], "//vars//a///b");
+    assert_eq!(where_from(&server.get("/where///deep?text&env=ROUTE")), "/where/deep");
 }
 
 fn the_routes_of_a_host_go_before_those_of_all_hosts(server: &Server) {
