@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::admission::Refusal;
@@ -14,6 +14,10 @@ use crate::reason::Reason;
 /// Seconds after which a client may try again when the engine is away.
 const ENGINE_RETRY_AFTER: u64 = 5;
 
+/// What `Allow` says: programs get any method, and these are those that clients know.
+pub(crate) const ALLOWED: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
 /// Why a request has no answer, or only part of one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -23,6 +27,8 @@ pub(crate) enum Failure {
     MalformedHost(#[from] HostError),
     #[error("malformed request: {0}")]
     Malformed(&'static str),
+    #[error("CONNECT asks for a tunnel, and this is no proxy")]
+    Tunnel,
     #[error("no route matches")]
     NoRoute,
     #[error("the request body is larger than the route's `max_request_body`")]
@@ -78,6 +84,7 @@ impl Failure {
             Self::MalformedPath(_) | Self::MalformedHost(_) | Self::Malformed(_) | Self::ClientGone => {
                 StatusCode::BAD_REQUEST
             }
+            Self::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -117,9 +124,11 @@ impl Failure {
                 tracing::error!("{reason}; {consequence}");
             }
             Self::Spool(_) => tracing::error!("{reason}; {consequence}"),
-            Self::MalformedPath(_) | Self::MalformedHost(_) | Self::Malformed(_) | Self::NoRoute => {
-                tracing::debug!("{reason}; {consequence}");
-            }
+            Self::MalformedPath(_)
+            | Self::MalformedHost(_)
+            | Self::Malformed(_)
+            | Self::Tunnel
+            | Self::NoRoute => tracing::debug!("{reason}; {consequence}"),
             Self::ClientGone | Self::RequestTooLarge | Self::RequestTooSlow => {
                 tracing::info!("{reason}; {consequence}");
             }
@@ -149,6 +158,9 @@ impl Failure {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, ALLOWED);
+        }
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds.into());
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::SET_COOKIE;
+use http::header::{ALLOW, SET_COOKIE};
 use http::{Method, Request, Response, request};
 use tower::{Service, ServiceExt};
 
@@ -17,7 +17,7 @@ use super::router::Router;
 use super::{page, refusal};
 use crate::cgi::NormalPath;
 use crate::gateway::{
-    self, Asked, Body, Client, Deadline, Failure, Gateway, Input, MAX_LOCAL_REDIRECTS, Reply,
+    self, ALLOWED, Asked, Body, Client, Deadline, Failure, Gateway, Input, MAX_LOCAL_REDIRECTS, Reply,
 };
 
 /// How long a local redirect waits for the program that asked for it to be gone.
@@ -66,6 +66,13 @@ impl Service<Request<Input>> for Dispatch {
     }
 }
 
+/// The answer to `OPTIONS *`, which asks for the server and not for what it serves (RFC 9110 §9.3.7).
+fn options() -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    response.headers_mut().insert(ALLOW, ALLOWED);
+    response
+}
+
 impl Routes {
     /// A response, whatever happens.
     async fn respond(&self, request: Request<Input>) -> Response<Body> {
@@ -98,6 +105,12 @@ impl Routes {
         };
         if let Err(failure) = gateway::declared_length(&head) {
             return refusal(&head, &failure.into(), false);
+        }
+        if head.method == Method::CONNECT {
+            return refusal(&head, &Failure::Tunnel.into(), false);
+        }
+        if head.method == Method::OPTIONS && head.uri.path() == "*" {
+            return options();
         }
         let mut deadline = Deadline::NEVER;
         let mut cookies = Vec::new();

@@ -36,6 +36,9 @@ cases![
     a_sixth_local_redirect_is_502,
     a_local_redirect_stays_on_its_host,
     a_local_redirect_never_reaches_another_host,
+    connect_is_405_and_runs_no_program,
+    options_of_the_whole_server_are_answered_without_a_program,
+    options_of_a_path_are_the_programs,
     content_length_beside_transfer_encoding_is_400_and_the_end,
     two_lengths_are_400_and_the_end,
     a_bare_line_feed_is_400_and_the_end,
@@ -232,6 +235,33 @@ fn a_local_redirect_never_reaches_another_host(server: &Server) {
         (response.status, response.header("location")),
         (302, Some("//where.test/only-where.test?text"))
     );
+}
+
+// === requests that are for no program ===
+
+fn connect_is_405_and_runs_no_program(server: &Server) {
+    for target in ["/p?text", "localhost:80", "http://localhost/p?text"] {
+        let response = server.send(format!("CONNECT {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert_eq!(response.status_line, "HTTP/1.1 405 Method Not Allowed", "{target}");
+        assert!(response.header("allow").is_some_and(|allow| allow.contains("GET")), "{target}");
+        assert!(response.text().contains(response.id()), "{}", response.text());
+    }
+}
+
+fn options_of_the_whole_server_are_answered_without_a_program(server: &Server) {
+    let mut connection = server.connect();
+    connection.send("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let response = connection.response();
+    assert_eq!((response.status, response.framing), (200, Framing::Length(0)));
+    assert!(response.header("allow").is_some_and(|allow| allow.contains("OPTIONS")));
+    assert_eq!(connection.get("/p?text&print=next").text(), "next");
+    let response = server.send("GET * HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(response.status, 400);
+}
+
+fn options_of_a_path_are_the_programs(server: &Server) {
+    let response = server.send("OPTIONS /vars HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(response.variables()["REQUEST_METHOD"], "OPTIONS");
 }
 
 // === what two servers could read in two ways ===
