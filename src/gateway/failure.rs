@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::admission::Refusal;
@@ -116,6 +116,15 @@ impl Failure {
         }
     }
 
+    /// Whether the connection is not to be used again. Over HTTP/2, where streams end by themselves, servers drop the field
+    /// that says so.
+    ///
+    /// SECURITY: who sends what is malformed means something else by it than we do, maybe in what comes next too; and behind a
+    /// CONNECT comes what was meant for the tunnel.
+    fn ends_connection(&self) -> bool {
+        self.status() == StatusCode::BAD_REQUEST || matches!(self, Self::Tunnel)
+    }
+
     /// Logs it: at error where the operator must act, at warn where a program's author must, else at info.
     pub(crate) fn log(&self, consequence: &str) {
         let reason = Reason(self);
@@ -158,6 +167,9 @@ impl Failure {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, ALLOWED);
         }

@@ -44,7 +44,9 @@ cases![
     a_bare_line_feed_is_400_and_the_end,
     a_folded_header_is_400_and_the_end,
     a_malformed_chunk_is_400_and_the_end,
-    a_host_that_is_missing_or_not_one_is_400,
+    a_host_that_is_missing_or_not_one_is_400_and_the_end,
+    a_path_that_is_none_is_400_and_the_end,
+    a_400_of_the_programs_own_keeps_the_connection,
     http_1_0_is_served_without_a_host,
     http_1_1_keeps_the_connection,
     http_2_is_served_by_prior_knowledge,
@@ -245,6 +247,7 @@ fn connect_is_405_and_runs_no_program(server: &Server) {
         assert_eq!(response.status_line, "HTTP/1.1 405 Method Not Allowed", "{target}");
         assert!(response.header("allow").is_some_and(|allow| allow.contains("GET")), "{target}");
         assert!(response.text().contains(response.id()), "{}", response.text());
+        assert_eq!(response.header("connection"), Some("close"), "{target}");
     }
 }
 
@@ -321,7 +324,7 @@ fn a_malformed_chunk_is_400_and_the_end(server: &Server) {
     }
 }
 
-fn a_host_that_is_missing_or_not_one_is_400(server: &Server) {
+fn a_host_that_is_missing_or_not_one_is_400_and_the_end(server: &Server) {
     for headers in [
         "X: y",
         "Host:",
@@ -331,9 +334,21 @@ fn a_host_that_is_missing_or_not_one_is_400(server: &Server) {
         "Host: localhost/x",
         "Host: localhost\r\nHost: localhost",
     ] {
-        let request = format!("GET /p?text HTTP/1.1\r\n{headers}\r\n\r\n");
-        assert_eq!(server.send(request).status, 400, "{headers:?}");
+        assert_refused(server, &format!("GET /p?text HTTP/1.1\r\n{headers}\r\n\r\n"));
     }
+}
+
+fn a_path_that_is_none_is_400_and_the_end(server: &Server) {
+    for target in ["/p/%zz", "/p/%00", "*"] {
+        assert_refused(server, &get("localhost", target));
+    }
+}
+
+fn a_400_of_the_programs_own_keeps_the_connection(server: &Server) {
+    let mut connection = server.connect();
+    let target = format!("/p?print={}", encoded("Status: 400 No\n\nno"));
+    assert_eq!(connection.get(&target).status_line, "HTTP/1.1 400 No");
+    assert_eq!(connection.get("/p?text&print=next").text(), "next");
 }
 
 // === protocols and listeners ===
