@@ -160,7 +160,9 @@ impl HeadGuard {
             State::ChunkSize => {
                 let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
                 let (size, rest) = line.split_at(digits);
-                if !matches!(rest.first(), None | Some(b';')) {
+                // RFC 9112 §7.1.1: white space may stand before the semicolon of an extension, and nowhere else.
+                let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+                if !rest.is_empty() && rest.get(blank) != Some(&b';') {
                     return Err(Ambiguous);
                 }
                 let size = std::str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
@@ -300,8 +302,29 @@ mod tests {
     #[test]
     fn malformed_chunks_are_refused() {
         let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        for body in ["x\r\n", "\r\n", "3\n", "3 \r\n", "3\r\nabcd\r\n", "3\r\nabc\n", "0\r\nX: y\n\r\n"] {
+        for body in [
+            "x\r\n",
+            "\r\n",
+            "3\n",
+            "3 \r\n",
+            " 3\r\n",
+            "3 x\r\n",
+            "3 3;x\r\n",
+            " ;x\r\n",
+            "3\r;x\r\n",
+            "3\r\nabcd\r\n",
+            "3\r\nabc\n",
+            "0\r\nX: y\n\r\n",
+        ] {
             assert!(refuses(&format!("{head}{body}")), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn white_space_before_a_chunk_extension_passes() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for size in ["3 ;q=x", "3\t ; q = \"x\"", "3; q"] {
+            assert!(!refuses(&format!("{head}{size}\r\nabc\r\n0 ;q\r\n\r\n")), "{size:?}");
         }
     }
 

@@ -15,6 +15,7 @@ cases![
     stdin_ends_at_exactly_the_end_of_a_body_of_known_length,
     stdin_ends_at_exactly_the_end_of_a_chunked_body,
     stdin_ends_at_exactly_the_end_of_a_streamed_body,
+    a_chunk_may_have_an_extension,
     a_body_of_any_bytes_arrives_unchanged,
     a_chunked_body_is_spooled_and_its_content_length_true,
     a_chunked_body_over_64_kib_is_spooled_and_its_content_length_true,
@@ -117,6 +118,13 @@ fn stdin_ends_at_exactly_the_end_of_a_chunked_body(server: &Server) {
 
 fn stdin_ends_at_exactly_the_end_of_a_streamed_body(server: &Server) {
     assert_ends_exactly(server, chunked("/stream?text&echo&print=.", &[b"he", b"llo"]));
+}
+
+fn a_chunk_may_have_an_extension(server: &Server) {
+    for extension in [";q=x", " ;q=x", "\t; q = \"x\""] {
+        let body = format!("2{extension}\r\nhe\r\n3{extension}\r\nllo\r\n0{extension}\r\n\r\n");
+        assert_ends_exactly(server, [post("/p?text&echo&print=.", CHUNKED), body].concat().into());
+    }
 }
 
 fn a_body_of_any_bytes_arrives_unchanged(server: &Server) {
