@@ -90,6 +90,7 @@ async fn serve_http1<S: Socket>(
         .header_read_timeout(shared.limits.header_timeout)
         .max_buf_size(limit)
         .max_header_size(limit)
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {

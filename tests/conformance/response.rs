@@ -1,7 +1,11 @@
 //! What a client gets for what a program prints (RFC 3875 §6).
 
+use std::io::Write;
+use std::net::TcpStream;
+
 use crate::cases;
 use crate::common::client::Framing;
+use crate::common::server::read_all;
 use crate::common::{Connection, PATIENCE, Response, Server, encoded, print, wait_until};
 
 cases![
@@ -23,6 +27,7 @@ cases![
     a_location_with_a_path_and_a_status_is_for_the_client,
     a_location_with_a_path_under_a_status_line_is_for_the_client,
     a_location_with_two_slashes_is_for_the_client,
+    header_names_are_in_title_case_over_http_1,
     hop_by_hop_headers_are_dropped,
     headers_that_connection_names_are_dropped,
     a_body_that_the_script_chunks_is_decoded_if_nph,
@@ -211,6 +216,20 @@ fn a_location_with_two_slashes_is_for_the_client(server: &Server) {
 }
 
 // === headers ===
+
+fn header_names_are_in_title_case_over_http_1(server: &Server) {
+    let mut client = TcpStream::connect(server.address).unwrap();
+    let target = format!("/p?{}", print("content-type: text/plain\nSET-COOKIE: a=B\nx-own-name: c\n\nbody"));
+    let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    client.write_all(head.as_bytes()).unwrap();
+    let response = String::from_utf8(read_all(client)).unwrap();
+    for line in ["Content-Type: text/plain", "Set-Cookie: a=B", "X-Own-Name: c", "Content-Length: 4"] {
+        assert!(response.contains(&format!("\r\n{line}\r\n")), "{line}: {response}");
+    }
+    let names = response.lines().skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<_> = names.filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+    assert!(names.iter().all(|name| name.starts_with(|c: char| c.is_ascii_uppercase())), "{names:?}");
+}
 
 fn hop_by_hop_headers_are_dropped(server: &Server) {
     let fields = "Connection: keep-alive\nKeep-Alive: timeout=9\nProxy-Authenticate: Basic\nProxy-Connection: x\n\
