@@ -81,16 +81,24 @@ fn prefixed(mount: &str, value: &[u8]) -> OsString {
     OsString::from_vec([mount.as_bytes(), value].concat())
 }
 
-/// The route's, else the image's, else the folder that holds the program (RFC 3875 §7.2): scripts load what
-/// lies beside them. `None`: the image's.
+/// The route's, else the folder of the script that the route names, else the image's, else the folder that holds the
+/// program (RFC 3875 §7.2): scripts load what lies beside them. `None`: the image's.
 fn working_dir(route: &ProgramRoute, image: &ImageConfig, program: Option<&str>) -> Option<String> {
     if let Some(own) = &route.program.working_dir {
         return Some(own.clone());
     }
+    if let Some(folder) = route.script_filename.as_deref().and_then(folder_of) {
+        return Some(folder);
+    }
     if !image.working_dir.is_empty() {
         return None;
     }
-    match program?.rsplit_once('/')? {
+    program.and_then(folder_of)
+}
+
+/// The folder that holds a file, where the path says which one that is.
+fn folder_of(file: &str) -> Option<String> {
+    match file.rsplit_once('/')? {
         ("", _) => Some("/".to_owned()),
         (folder, _) => folder.starts_with('/').then(|| folder.to_owned()),
     }
@@ -115,6 +123,19 @@ mod tests {
         assert_eq!(folder(&route, "/image", "/app/run"), None);
         assert_eq!(folder(&route, "", "/app/run").as_deref(), Some("/app"));
         assert_eq!(folder(&route, "", "/run").as_deref(), Some("/"));
+    }
+
+    #[test]
+    fn a_script_that_the_route_names_goes_before_the_image_and_the_program() {
+        let mut route = ProgramRoute::from(Program::new("x"));
+        route.script_filename = Some("/srv/site/index.php".into());
+        assert_eq!(folder(&route, "/image", "/app/run").as_deref(), Some("/srv/site"));
+        assert_eq!(folder(&route, "", "php-cgi").as_deref(), Some("/srv/site"));
+        route.script_filename = Some("index.php".into());
+        assert_eq!(folder(&route, "", "/app/run").as_deref(), Some("/app"));
+        route.program.working_dir = Some("/own".into());
+        route.script_filename = Some("/srv/site/index.php".into());
+        assert_eq!(folder(&route, "", "/app/run").as_deref(), Some("/own"));
     }
 
     #[test]

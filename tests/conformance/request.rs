@@ -37,6 +37,7 @@ cases![
     content_length_and_type_are_set_with_a_body,
     content_length_is_0_for_an_empty_body,
     the_working_directory_is_the_routes,
+    the_working_directory_is_else_that_of_script_filename,
     the_working_directory_is_else_the_images,
     the_working_directory_is_else_the_programs,
     a_routes_env_reaches_the_program,
@@ -261,6 +262,10 @@ fn content_length_is_0_for_an_empty_body(server: &Server) {
 
 fn the_working_directory_is_the_routes(server: &Server) {
     assert_eq!(server.get("/in-tmp").text(), "/tmp\n");
+}
+
+fn the_working_directory_is_else_that_of_script_filename(server: &Server) {
+    assert_eq!(server.get("/script-in-app").text(), "/app\n");
 }
 
 fn the_working_directory_is_else_the_images(server: &Server) {
