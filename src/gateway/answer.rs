@@ -1,5 +1,6 @@
 //! A program's output on its way to the client.
 
+use std::fmt::{self, Write as _};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -140,17 +141,25 @@ impl<'a> Answering<'a> {
 
     async fn give_document(&mut self, source: &mut Source<'_>) -> Result<(), Failure> {
         let mut block = HeaderBlock::new();
+        let mut beginning = Beginning::default();
         let (answer, rest) = loop {
             let Some(bytes) = source.read().await? else {
                 return Err(match source.ended().await? {
                     status @ ExitStatus::Signalled { .. } => Failure::Killed(status),
-                    status => Failure::NoHeaderBlock { error: block.end(), status },
+                    status => {
+                        beginning.log();
+                        Failure::NoHeaderBlock { error: block.end(), status }
+                    }
                 });
             };
+            beginning.push(&bytes);
             match block.push(&bytes) {
                 Ok(Some(found)) => break found,
                 Ok(None) => {}
-                Err(error) => return Err(Failure::BadHeaderBlock(error)),
+                Err(error) => {
+                    beginning.log();
+                    return Err(Failure::BadHeaderBlock(error));
+                }
             }
         };
         match answer {
@@ -350,6 +359,45 @@ fn joined(mut pieces: Vec<Bytes>) -> Bytes {
     match pieces.len() {
         1 => pieces.remove(0),
         _ => pieces.concat().into(),
+    }
+}
+
+/// The beginning of an output, for the log where it is no answer. A page that says what went wrong, as Python's cgitb
+/// prints it, stands in front of the header block that the program never came to, and nowhere else.
+#[derive(Default)]
+struct Beginning(Vec<u8>);
+
+impl Beginning {
+    /// How much of it is kept, in bytes.
+    const KEPT: usize = 2 << 10;
+
+    fn push(&mut self, bytes: &[u8]) {
+        let room = Self::KEPT - self.0.len();
+        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// One event a line, within the request's span.
+    fn log(&self) {
+        let text = String::from_utf8_lossy(&self.0);
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            tracing::warn!("the program printed: {}", Escaped(line));
+        }
+    }
+}
+
+/// A text that may hold anything, as a line of the log: what would not be seen as it is, or not where it stands, is
+/// escaped.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\'' | '"' | '\\' => f.write_char(c)?,
+                c => write!(f, "{}", c.escape_debug())?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -19,6 +19,8 @@ cases![
     output_without_a_blank_line_is_502,
     a_malformed_header_is_502,
     a_malformed_status_is_502,
+    what_a_program_printed_in_place_of_a_header_block_is_in_the_log,
+    no_more_than_2_kib_of_a_refused_output_is_in_the_log,
     a_program_that_exits_non_zero_without_a_header_block_is_502,
     a_program_that_exits_non_zero_after_a_header_block_has_answered,
     a_program_that_exits_non_zero_behind_its_body_has_answered_with_a_warning_in_the_log,
@@ -122,6 +124,30 @@ fn a_malformed_status_is_502(server: &Server) {
     ] {
         assert_refused(&server.get(&format!("/p?{}", print(status))), "502 Bad Gateway");
     }
+}
+
+/// As Python's cgitb does it.
+const TRACEBACK: &str =
+    "<!--: spam\nContent-Type: text/html\n\n<p>ZeroDivisionError: \u{1b}[1mdivision\u{202e} by zero\n";
+
+fn what_a_program_printed_in_place_of_a_header_block_is_in_the_log(server: &Server) {
+    let refused = server.get(&format!("/p?{}", print(TRACEBACK)));
+    assert_refused(&refused, "502 Bad Gateway");
+    let line = server.wait_for_log_of(refused.id(), "ZeroDivisionError");
+    assert!(line.contains("WARN") && line.contains("\\u{1b}[1mdivision\\u{202e} by zero"), "{line}");
+    server.wait_for_log_of(refused.id(), "<!--: spam");
+    // What ends without a blank line is no header block either.
+    let cut = server.get(&format!("/p?{}&exit=1", print("Traceback (most recent call last):\n  KeyError\n")));
+    assert_refused(&cut, "502 Bad Gateway");
+    server.wait_for_log_of(cut.id(), "  KeyError");
+}
+
+fn no_more_than_2_kib_of_a_refused_output_is_in_the_log(server: &Server) {
+    let response = server.get(&format!("/p?{}&fill=5000&{}", print("no header\n"), print("end\n\n")));
+    assert_refused(&response, "502 Bad Gateway");
+    server.wait_for_log_of(response.id(), "the client gets 502");
+    let log = server.log_of(response.id());
+    assert!(log.contains(&"x".repeat(2000)) && !log.contains(&"x".repeat(2048)), "{log}");
 }
 
 // === exited non-zero ===
