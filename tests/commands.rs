@@ -50,6 +50,17 @@ memory = \"64MiB\"
 ";
 
 #[test]
+fn a_variable_that_is_each_requests_own_is_refused() {
+    let file = File::new(&ROUTES.replace("GREETING", "CONTENT_LENGTH"));
+    let (code, _, said) = dcgi(&["check", "-c", file.path()], b"");
+    assert_eq!(code, 1);
+    assert!(said.contains("`env` has the name \"CONTENT_LENGTH\" in route `/p`"), "{said}");
+    let (code, _, said) = dcgi(&["run", "image", "-e", "CONTENT_LENGTH=5"], b"");
+    assert_eq!(code, 2);
+    assert!(said.contains("CONTENT_LENGTH is each request's own"), "{said}");
+}
+
+#[test]
 fn check_prints_the_routes_as_a_table() {
     let file = File::new(ROUTES);
     let (code, out, said) = dcgi(&["check", "-c", file.path()], b"");

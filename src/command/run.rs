@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use dcgi::cgi::is_request_variable;
 use dcgi::config::{Config, EngineChoice, Listen, ServerLimits};
 use dcgi::engine::{Network, Program};
 use dcgi::gateway::{Output, ProgramRoute, RequestBody};
@@ -75,6 +76,9 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
+        Some((name, _)) if is_request_variable(name) => {
+            Err(format!("{name} is each request's own, and set for it: leave it out"))
+        }
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".to_owned()),
     }

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::engine::{EngineChoice, ImageConfig, Isolation, Network, Program, PullPolicy, Warm};
-use crate::gateway::{Output, ProgramRoute, RequestBody};
+use crate::gateway::{Output, ProgramRoute, RequestBody, is_request_variable};
 use crate::site::Route;
 
 use super::address;
@@ -395,6 +395,14 @@ fn header_name(value: &DeValue<'_>) -> Reading<String> {
 fn variable_name(name: &str) -> Reading<()> {
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err("expected a variable's name, not empty and without = and NUL".to_owned());
+    }
+    if is_request_variable(name) {
+        let instead = match name {
+            "SCRIPT_FILENAME" => "write `script_filename`",
+            "PATH_TRANSLATED" => "write `document_root`, from which it is made",
+            _ => "leave it out",
+        };
+        return Err(format!("it is each request's own, and set for it; {instead}"));
     }
     Ok(())
 }

@@ -726,6 +726,29 @@ fn a_variables_name_is_not_empty_and_has_no_equals_sign() {
     assert!(error_with("pass_env = ['A=B']").contains("expected a variable's name"));
 }
 
+#[test]
+fn a_variable_of_the_requests_own_is_refused() {
+    assert_eq!(
+        error_with("env = { CONTENT_LENGTH = '5' }"),
+        "dcgi.toml:4:9: `env` has the name \"CONTENT_LENGTH\" in route `/x`: it is each request's own, and set for it; \
+         leave it out"
+    );
+    for name in ["CONTENT_TYPE", "PATH_INFO", "QUERY_STRING", "REQUEST_METHOD", "REMOTE_ADDR", "SERVER_NAME"]
+    {
+        assert!(error_with(&format!("env = {{ {name} = 'x' }}")).contains("each request's own"), "{name}");
+        assert!(error_with(&format!("pass_env = ['{name}']")).contains("each request's own"), "{name}");
+    }
+    assert!(error_with("env = { SCRIPT_FILENAME = '/x' }").ends_with("write `script_filename`"));
+}
+
+#[test]
+fn a_variable_that_requests_may_leave_unset_may_be_configured() {
+    let route = route_with(
+        "env = { REMOTE_USER = 'guest', HTTPS = 'on', HTTP_ACCEPT = '*/*', REDIRECT_STATUS = '1' }",
+    );
+    assert_eq!(route.program.env.len(), 4);
+}
+
 // === the guide ===
 
 const GUIDE: &str = include_str!("../../docs/configuration.md");

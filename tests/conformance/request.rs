@@ -42,6 +42,7 @@ cases![
     the_working_directory_is_else_the_programs,
     a_routes_env_reaches_the_program,
     a_computed_variable_wins_over_the_routes_env,
+    a_variable_that_the_request_leaves_unset_is_the_routes,
     the_images_own_env_stays,
     nothing_of_the_hosts_environment_leaks,
 ];
@@ -281,7 +282,12 @@ fn a_routes_env_reaches_the_program(server: &Server) {
 }
 
 fn a_computed_variable_wins_over_the_routes_env(server: &Server) {
-    assert_eq!(variable(server, "REQUEST_METHOD").as_deref(), Some("GET"));
+    assert_eq!(variable(server, "REDIRECT_STATUS").as_deref(), Some("200"));
+    assert_eq!(variable(server, "HTTP_HOST").as_deref(), Some("localhost"));
+}
+
+fn a_variable_that_the_request_leaves_unset_is_the_routes(server: &Server) {
+    assert_eq!(variable(server, "REMOTE_USER").as_deref(), Some("guest"));
 }
 
 fn the_images_own_env_stays(server: &Server) {

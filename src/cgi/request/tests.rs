@@ -55,6 +55,31 @@ fn some(value: &str) -> Option<String> {
 // --- what is computed ---
 
 #[test]
+fn what_is_computed_is_the_requests_own_or_may_be_configured() {
+    let user = AuthenticatedUser { auth_type: "Basic".into(), name: "ada".into() };
+    let full = Context {
+        path_info: b"/x",
+        script_filename: Some("/app/run"),
+        document_root: Some("/srv"),
+        server_addr: Some("127.0.0.1".parse().unwrap()),
+        remote: Some("127.0.0.1:5000".parse().unwrap()),
+        https: true,
+        user: Some(&user),
+        content_length: Some(1),
+        ..context()
+    };
+    let headers = [("host", "h"), ("content-type", "text/plain"), ("accept", "*/*")];
+    let variables = meta_variables(&head("POST", "/app/x?y", &headers), &full);
+    let (own, others): (Vec<_>, Vec<_>) =
+        variables.iter().map(|(name, _)| name).partition(|name| is_request_variable(name));
+    assert_eq!(own.len(), OF_REQUEST.len());
+    assert_eq!(
+        others,
+        ["HTTPS", "REDIRECT_STATUS", "DOCUMENT_ROOT", "AUTH_TYPE", "REMOTE_USER", "HTTP_HOST", "HTTP_ACCEPT"]
+    );
+}
+
+#[test]
 fn the_gateway_interface_is_cgi_1_1() {
     assert_eq!(in_context("GATEWAY_INTERFACE", &context()), some("CGI/1.1"));
 }
