@@ -8,7 +8,7 @@ use dcgi::cgi::is_request_variable;
 use dcgi::config::{Config, EngineChoice, Listen, ServerLimits};
 use dcgi::engine::{Network, Program};
 use dcgi::gateway::{Output, ProgramRoute, RequestBody};
-use dcgi::site::Route;
+use dcgi::site::{ProxyHeaders, Route};
 
 use super::serve::{self, Grace};
 
@@ -68,6 +68,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         listen: vec![options.listen],
         engine: options.engine,
         trusted_proxies: Vec::new(),
+        proxy_headers: ProxyHeaders::default(),
         server: ServerLimits::default(),
         routes: vec![Route::new("/", route)],
     };

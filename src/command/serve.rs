@@ -75,8 +75,11 @@ pub(super) async fn serve_site(
         bail!("nothing to listen on: `listen` is empty, and systemd has passed on no socket");
     }
     tokio::spawn(prepare(engine.clone(), config.routes.clone()));
-    let handler =
-        Handler::builder(engine).routes(config.routes).trusted_proxies(config.trusted_proxies).build();
+    let handler = Handler::builder(engine)
+        .routes(config.routes)
+        .trusted_proxies(config.trusted_proxies)
+        .proxy_headers(config.proxy_headers)
+        .build();
     for url in urls {
         println!("dcgi listens on {url}");
     }

@@ -33,7 +33,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
-use crate::site::Route;
+use crate::site::{ProxyHeaders, Route};
 
 mod address;
 mod capability;
@@ -63,8 +63,10 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Where programs run whose route does not say otherwise. Every route's program has it, or its own.
     pub engine: EngineChoice,
-    /// The peers whose `Forwarded` and `X-Forwarded-*` are believed.
+    /// The peers that are believed in what they tell of clients.
     pub trusted_proxies: Vec<IpNet>,
+    /// By which headers they tell it.
+    pub proxy_headers: ProxyHeaders,
     /// What bounds connections, whatever their route.
     pub server: ServerLimits,
     /// At least one, no two with the same host and path.
@@ -146,6 +148,7 @@ impl Config {
             listen: vec![Listen::default()],
             engine: EngineChoice::default(),
             trusted_proxies: Vec::new(),
+            proxy_headers: ProxyHeaders::default(),
             server: ServerLimits::default(),
             routes: Vec::new(),
         };
@@ -191,6 +194,8 @@ impl Config {
         section.set(&mut self.engine, "engine", value::engine);
         let what = "a network or an address such as \"10.0.0.0/8\" or \"::1\"";
         section.set_list(&mut self.trusted_proxies, "trusted_proxies", string(what, network));
+        let kinds = [("x-forwarded", ProxyHeaders::XForwarded), ("forwarded", ProxyHeaders::Forwarded)];
+        section.set(&mut self.proxy_headers, "proxy_headers", value::word(&kinds));
         section.set(&mut self.server.max_connections, "max_connections", count::<usize>(1));
         section.set(&mut self.server.header_timeout, "header_timeout", duration);
         section.set(&mut self.server.max_header_size, "max_header_size", |value| {

@@ -68,6 +68,7 @@ fn what_the_top_of_a_file_leaves_out_has_a_default() {
     assert_eq!(config.listen, [Listen::default()]);
     assert_eq!(config.engine, EngineChoice::Auto);
     assert_eq!(config.trusted_proxies, []);
+    assert_eq!(config.proxy_headers, ProxyHeaders::XForwarded);
     assert_eq!(config.server, ServerLimits::default());
 }
 
@@ -197,6 +198,16 @@ fn an_item_of_a_list_is_told_by_its_own_place() {
 fn a_trusted_proxy_is_a_network_or_an_address() {
     let config = parse(&format!("trusted_proxies = ['10.0.0.0/8', '::1']\n{ROUTE}")).unwrap();
     assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+}
+
+#[test]
+fn trusted_proxies_write_one_kind_of_headers() {
+    let config = parse(&format!("proxy_headers = 'forwarded'\n{ROUTE}")).unwrap();
+    assert_eq!(config.proxy_headers, ProxyHeaders::Forwarded);
+    assert_eq!(
+        error_above("proxy_headers = 'both'"),
+        "dcgi.toml:1:17: `proxy_headers` = 'both': expected \"x-forwarded\" or \"forwarded\""
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use tower::Layer;
 
 use super::access_log::AccessLogLayer;
-use super::client::ClientLayer;
+use super::client::{ClientLayer, Proxies, ProxyHeaders};
 use super::dispatch::{Dispatch, Endpoint, Routes, Target};
 use super::request_id::RequestIdLayer;
 use super::route::{Route, RouteKind};
@@ -22,7 +22,7 @@ use crate::gateway::Gateway;
 pub struct HandlerBuilder {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) routes: Vec<Route>,
-    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) proxies: Proxies,
     pub(super) mount: String,
 }
 
@@ -41,10 +41,17 @@ impl HandlerBuilder {
         self
     }
 
-    /// Whose `Forwarded` and `X-Forwarded-*` headers are believed. Nobody's, unless said.
+    /// Who is believed where it tells of a client: a proxy in front. Nobody, unless said.
     #[must_use]
     pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        self.trusted_proxies.extend(networks);
+        self.proxies.networks.extend(networks);
+        self
+    }
+
+    /// By which headers such proxies tell it. The other kind is dropped from what they pass on.
+    #[must_use]
+    pub fn proxy_headers(mut self, headers: ProxyHeaders) -> Self {
+        self.proxies.headers = headers;
         self
     }
 
@@ -58,7 +65,7 @@ impl HandlerBuilder {
 
     /// The handler.
     pub fn build(self) -> Handler {
-        let Self { engine, routes, trusted_proxies, mount } = self;
+        let Self { engine, routes, proxies, mount } = self;
         let mount: Arc<str> = mount.into();
         let (exchanges, interrupted) = (TaskTracker::new(), CancellationToken::new());
         let graces = routes.iter().filter_map(|route| Some(route.program()?.limits.kill_grace));
@@ -80,13 +87,9 @@ impl HandlerBuilder {
         };
         let router = Router::new(routes.into_iter().map(target));
         let routes = Arc::new(Routes { router, mount: mount.clone() });
-        let trusted_proxies: Arc<[IpNet]> = trusted_proxies.into();
-        let clients = ClientLayer { trusted_proxies: trusted_proxies.clone() };
-        let stack = clients.layer(Dispatch(routes.clone()));
+        let proxies = Arc::new(proxies);
+        let stack = ClientLayer(proxies.clone()).layer(Dispatch(routes.clone()));
         let stack = RequestIdLayer.layer(AccessLogLayer.layer(stack));
-        Handler {
-            stack,
-            site: Arc::new(Site { engine, routes, trusted_proxies, exchanges, interrupted, patience }),
-        }
+        Handler { stack, site: Arc::new(Site { engine, routes, proxies, exchanges, interrupted, patience }) }
     }
 }

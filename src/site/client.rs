@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::HOST;
-use http::{HeaderMap, Request, Response, Version, request};
+use http::header::{FORWARDED, HOST};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, request};
 use ipnet::IpNet;
 use tower::{Layer, Service};
 
@@ -19,16 +20,35 @@ use crate::gateway::{Body, Client, Failure, Input};
 
 /// A layer that finds out who asks, for all that comes behind it.
 #[derive(Clone, Debug)]
-pub(super) struct ClientLayer {
-    /// Whose `Forwarded` and `X-Forwarded-*` headers are believed.
-    pub(super) trusted_proxies: Arc<[IpNet]>,
-}
+pub(super) struct ClientLayer(pub(super) Arc<Proxies>);
 
 /// See [`ClientLayer`].
 #[derive(Clone, Debug)]
 pub(super) struct IdentifyClient<S> {
     inner: S,
-    trusted_proxies: Arc<[IpNet]>,
+    proxies: Arc<Proxies>,
+}
+
+/// The proxies in front, as far as they are believed.
+#[derive(Debug, Default)]
+pub(super) struct Proxies {
+    /// Where they are.
+    pub(super) networks: Vec<IpNet>,
+    /// How they tell of a client.
+    pub(super) headers: ProxyHeaders,
+}
+
+/// The headers by which trusted proxies tell of a client.
+///
+/// There are two kinds, and a proxy writes one. It passes the other on as its client made it up, so that one alone can be
+/// believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyHeaders {
+    /// `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, as most proxies write them.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// The client's address, as a response's extension: for the layers in front.
@@ -39,7 +59,7 @@ impl<S> Layer<S> for ClientLayer {
     type Service = IdentifyClient<S>;
 
     fn layer(&self, inner: S) -> IdentifyClient<S> {
-        IdentifyClient { inner, trusted_proxies: self.trusted_proxies.clone() }
+        IdentifyClient { inner, proxies: self.0.clone() }
     }
 }
 
@@ -58,7 +78,7 @@ where
 
     fn call(&mut self, request: Request<Input>) -> Self::Future {
         let (mut head, input) = request.into_parts();
-        match Client::of(&head, &self.trusted_proxies) {
+        match Client::of(&mut head, &self.proxies) {
             Ok(client) => {
                 let remote = client.remote.map(|remote| Remote(remote.ip().to_canonical()));
                 head.extensions.insert(Arc::new(client));
@@ -82,36 +102,47 @@ where
 
 /// What proxies tell of the client's connection.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Forwarded<'a> {
+struct Forwarded {
     remote: Option<SocketAddr>,
     https: Option<bool>,
-    host: Option<&'a str>,
+    host: Option<String>,
+    /// The port that the client asked for, where the host does not say it.
+    port: Option<u16>,
 }
 
 impl Client {
-    pub(super) fn of(head: &request::Parts, trusted: &[IpNet]) -> Result<Self, Failure> {
+    /// Who asks by this head. Behind a trusted proxy the head is changed, for a program and for the choice of its route to
+    /// see what the client saw: it names the host that the client asked for, and the kind of headers that such proxies do not
+    /// write is gone.
+    pub(super) fn of(head: &mut request::Parts, proxies: &Proxies) -> Result<Self, Failure> {
         let connection = head.extensions.get::<ConnectionInfo>().copied().unwrap_or_default();
-        let forwarded = if is_trusted(connection.remote, trusted) {
-            Forwarded::from(&head.headers, trusted)
+        let forwarded = if proxies.trust(connection.remote) {
+            proxies.headers.drop_others(&mut head.headers);
+            Forwarded::from(&head.headers, proxies)
         } else {
             Forwarded::default()
         };
         let https = forwarded.https.unwrap_or(connection.https);
-        let asked = match forwarded.host {
-            Some(host) => Some(host),
-            None => asked_host(head)?,
-        };
+        let usual_port = if https { 443 } else { 80 };
+        let own = asked_host(head)?;
         let local = connection.local;
-        let (host, port) = match asked {
+        let (host, port) = match forwarded.host.as_deref().or(own) {
             Some(asked) => {
                 let (host, port) = split_host(asked)?;
-                (host, port.unwrap_or(if https { 443 } else { 80 }))
+                let port = forwarded.port.or(port).unwrap_or(usual_port);
+                if forwarded.host.is_some() || forwarded.port.is_some() {
+                    name_host(head, &host, Some(port).filter(|port| *port != usual_port))?;
+                }
+                (host, port)
             }
             // HTTP/1.0 need not say. What it reached is all there is to tell.
-            None => local.map_or_else(
-                || ("localhost".to_owned(), 80),
-                |local| (bracketed(local.ip().to_canonical()), local.port()),
-            ),
+            None => {
+                let (host, port) = local.map_or_else(
+                    || ("localhost".to_owned(), 80),
+                    |local| (bracketed(local.ip().to_canonical()), local.port()),
+                );
+                (host, forwarded.port.unwrap_or(port))
+            }
         };
         Ok(Self {
             remote: forwarded.remote.or(connection.remote),
@@ -130,7 +161,7 @@ fn asked_host(head: &request::Parts) -> Result<Option<&str>, Failure> {
     if hosts.next().is_some() {
         return Err(Failure::Malformed("more than one Host header"));
     }
-    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    let authority = head.uri.authority().map(Authority::as_str);
     match (authority, host) {
         (Some(authority), _) => Ok(Some(authority)),
         (None, Some(host)) => {
@@ -141,6 +172,20 @@ fn asked_host(head: &request::Parts) -> Result<Option<&str>, Failure> {
     }
 }
 
+/// Has the request name this host, where it names one: in its target, or else in its Host field.
+fn name_host(head: &mut request::Parts, host: &str, port: Option<u16>) -> Result<(), Failure> {
+    const UNUSABLE: Failure = Failure::Malformed("the host that a proxy tells cannot stand in a request");
+    let named = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    if head.uri.authority().is_some() {
+        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        parts.authority = Some(named.parse::<Authority>().map_err(|_| UNUSABLE)?);
+        head.uri = Uri::from_parts(parts).map_err(|_| UNUSABLE)?;
+    } else {
+        head.headers.insert(HOST, HeaderValue::from_str(&named).map_err(|_| UNUSABLE)?);
+    }
+    Ok(())
+}
+
 fn bracketed(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
@@ -148,58 +193,86 @@ fn bracketed(address: IpAddr) -> String {
     }
 }
 
-/// Whether a peer's word is believed. A peer on a unix socket has no address: it is one of ours wherever
-/// proxies are expected at all.
-fn is_trusted(peer: Option<SocketAddr>, trusted: &[IpNet]) -> bool {
-    match peer {
-        Some(peer) => is_trusted_ip(peer.ip(), trusted),
-        None => !trusted.is_empty(),
-    }
-}
+// === impl Proxies ===
 
-fn is_trusted_ip(peer: IpAddr, trusted: &[IpNet]) -> bool {
-    trusted.iter().any(|network| network.contains(&peer.to_canonical()))
-}
-
-impl<'a> Forwarded<'a> {
-    /// SECURITY: where both kinds of headers are there, X-Forwarded-* is believed. Most proxies write those and
-    /// let a `Forwarded` pass that the client made up.
-    fn from(headers: &'a HeaderMap, trusted: &[IpNet]) -> Self {
-        if headers.keys().any(|name| name.as_str().starts_with("x-forwarded-")) {
-            Self::from_x_forwarded(headers, trusted)
-        } else {
-            Self::from_rfc7239(headers, trusted)
+impl Proxies {
+    /// Whether a peer's word is believed. A peer on a unix socket has no address: it is one of ours wherever
+    /// proxies are expected at all.
+    fn trust(&self, peer: Option<SocketAddr>) -> bool {
+        match peer {
+            Some(peer) => self.trust_ip(peer.ip()),
+            None => !self.networks.is_empty(),
         }
     }
 
-    fn from_x_forwarded(headers: &'a HeaderMap, trusted: &[IpNet]) -> Self {
+    fn trust_ip(&self, peer: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(&peer.to_canonical()))
+    }
+}
+
+// === impl ProxyHeaders ===
+
+impl ProxyHeaders {
+    /// Takes out the headers of the other kind.
+    ///
+    /// SECURITY: they are the client's own, which the proxy passed on. To believe them where its own kind is missing would let
+    /// a client choose who it is, and a program that reads them could not tell.
+    fn drop_others(self, headers: &mut HeaderMap) {
+        match self {
+            Self::XForwarded => _ = headers.remove(FORWARDED),
+            Self::Forwarded => {
+                let is_other = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-");
+                let others: Vec<_> = headers.keys().filter(is_other).cloned().collect();
+                for name in others {
+                    headers.remove(name);
+                }
+            }
+        }
+    }
+}
+
+// === impl Forwarded ===
+
+impl Forwarded {
+    fn from(headers: &HeaderMap, proxies: &Proxies) -> Self {
+        match proxies.headers {
+            ProxyHeaders::XForwarded => Self::from_x_forwarded(headers, proxies),
+            ProxyHeaders::Forwarded => Self::from_rfc7239(headers, proxies),
+        }
+    }
+
+    fn from_x_forwarded(headers: &HeaderMap, proxies: &Proxies) -> Self {
         let last = |name| items(headers, name).last();
         let hops: Vec<_> = items(headers, "x-forwarded-for").collect();
         Self {
-            remote: nearest_untrusted(&hops, trusted),
+            remote: nearest_untrusted(&hops, proxies),
             https: last("x-forwarded-proto").and_then(is_https),
-            host: last("x-forwarded-host"),
+            host: last("x-forwarded-host").map(str::to_owned),
+            port: last("x-forwarded-port").and_then(|port| port.parse().ok()).filter(|port| *port != 0),
         }
     }
 
     /// RFC 7239 §4.
-    fn from_rfc7239(headers: &'a HeaderMap, trusted: &[IpNet]) -> Self {
+    fn from_rfc7239(headers: &HeaderMap, proxies: &Proxies) -> Self {
         let elements: Vec<_> = items(headers, "forwarded").collect();
-        let parameter = |element: &'a str, wanted: &str| {
-            element.split(';').find_map(|pair| {
-                let (name, value) = pair.split_once('=')?;
-                name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches('"'))
-            })
-        };
         let hops: Vec<_> =
             elements.iter().map(|element| parameter(element, "for").unwrap_or("unknown")).collect();
         let nearest = elements.last();
         Self {
-            remote: nearest_untrusted(&hops, trusted),
+            remote: nearest_untrusted(&hops, proxies),
             https: nearest.and_then(|element| parameter(element, "proto")).and_then(is_https),
-            host: nearest.and_then(|element| parameter(element, "host")),
+            host: nearest.and_then(|element| parameter(element, "host")).map(str::to_owned),
+            port: None,
         }
     }
+}
+
+/// The value of a parameter of an element of `Forwarded`.
+fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
+    element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches('"'))
+    })
 }
 
 /// What stands for a list member that is no text: it parses as nothing.
@@ -218,12 +291,12 @@ fn items<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str
 
 /// The last hop that is no trusted proxy; each has added its own peer at the end. Beyond one that hides itself
 /// (`unknown`, `_name`) nothing is known.
-fn nearest_untrusted(hops: &[&str], trusted: &[IpNet]) -> Option<SocketAddr> {
+fn nearest_untrusted(hops: &[&str], proxies: &Proxies) -> Option<SocketAddr> {
     let mut nearest = None;
     for hop in hops.iter().rev() {
         let Some(address) = hop_address(hop) else { break };
         nearest = Some(address);
-        if !is_trusted_ip(address.ip(), trusted) {
+        if !proxies.trust_ip(address.ip()) {
             break;
         }
     }
@@ -249,64 +322,109 @@ mod tests {
     use super::*;
     use http::Request;
 
-    fn client(trusted: &[&str], headers: &[(&str, &str)]) -> Client {
-        let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
+    /// The head of a request that has come from 10.0.0.1.
+    fn head(headers: &[(&str, &str)]) -> request::Parts {
         let mut request = Request::builder().uri("/").header("host", "here:8080");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        let (mut head, ()) = request.body(()).unwrap().into_parts();
         let local = Some("127.0.0.1:8080".parse().unwrap());
         let remote = Some("10.0.0.1:5000".parse().unwrap());
-        let info = ConnectionInfo { local, remote, https: false };
-        let (mut head, ()) = request.body(()).unwrap().into_parts();
-        head.extensions.insert(info);
-        Client::of(&head, &trusted).unwrap()
+        head.extensions.insert(ConnectionInfo { local, remote, https: false });
+        head
     }
 
-    fn remote(trusted: &[&str], headers: &[(&str, &str)]) -> String {
-        client(trusted, headers).remote.unwrap().ip().to_string()
+    fn proxies(networks: &[&str], headers: ProxyHeaders) -> Proxies {
+        Proxies { networks: networks.iter().map(|network| network.parse().unwrap()).collect(), headers }
     }
+
+    /// The peer, as a proxy that writes this kind.
+    fn believed(headers: ProxyHeaders) -> Proxies {
+        proxies(&["10.0.0.0/8"], headers)
+    }
+
+    fn client(proxies: &Proxies, headers: &[(&str, &str)]) -> Client {
+        Client::of(&mut head(headers), proxies).unwrap()
+    }
+
+    fn remote(proxies: &Proxies, headers: &[(&str, &str)]) -> String {
+        client(proxies, headers).remote.unwrap().ip().to_string()
+    }
+
+    const KINDS: [ProxyHeaders; 2] = [ProxyHeaders::XForwarded, ProxyHeaders::Forwarded];
 
     #[test]
     fn nobody_is_believed_unless_trusted() {
-        let forged = [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https")];
-        assert_eq!(remote(&[], &forged), "10.0.0.1");
-        assert!(!client(&[], &forged).https);
+        let forged =
+            [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https"), ("forwarded", "for=1.2.3.4")];
+        for kind in KINDS {
+            for networks in [&[][..], &["10.0.0.2"][..]] {
+                let client = client(&proxies(networks, kind), &forged);
+                assert_eq!(client.remote.unwrap().ip().to_string(), "10.0.0.1");
+                assert!(!client.https);
+            }
+        }
     }
 
     #[test]
     fn a_trusted_proxy_names_the_client() {
-        assert_eq!(remote(&["10.0.0.0/8"], &[("x-forwarded-for", "1.2.3.4")]), "1.2.3.4");
-        assert_eq!(remote(&["10.0.0.0/8"], &[("forwarded", "for=1.2.3.4;proto=https")]), "1.2.3.4");
+        assert_eq!(remote(&believed(ProxyHeaders::XForwarded), &[("x-forwarded-for", "1.2.3.4")]), "1.2.3.4");
+        assert_eq!(
+            remote(&believed(ProxyHeaders::Forwarded), &[("forwarded", "for=1.2.3.4;proto=https")]),
+            "1.2.3.4"
+        );
     }
 
     #[test]
     fn what_a_client_wrote_before_the_first_trusted_hop_is_not_believed() {
         let hops = [("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.9")];
-        assert_eq!(remote(&["10.0.0.0/8"], &hops), "1.2.3.4");
+        assert_eq!(remote(&believed(ProxyHeaders::XForwarded), &hops), "1.2.3.4");
     }
 
     #[test]
-    fn a_forwarded_header_beside_x_forwarded_is_not_believed() {
-        let headers = [("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "1.2.3.4")];
-        assert_eq!(remote(&["10.0.0.0/8"], &headers), "1.2.3.4");
+    fn headers_of_the_kind_that_proxies_do_not_write_are_neither_believed_nor_passed_on() {
+        let forged = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-host", "forged.test"),
+            ("x-forwarded-port", "6666"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-user", "root"),
+        ];
+        for more in [&[][..], &[("forwarded", "for=1.2.3.4")][..]] {
+            let mut head = head(&[&forged, more].concat());
+            let client = Client::of(&mut head, &believed(ProxyHeaders::Forwarded)).unwrap();
+            let expected = if more.is_empty() { "10.0.0.1" } else { "1.2.3.4" };
+            assert_eq!(client.remote.unwrap().ip().to_string(), expected);
+            assert_eq!((client.host.as_str(), client.port, client.https), ("here", 8080, false));
+            assert!(head.headers.keys().all(|name| !name.as_str().starts_with("x-")), "{:?}", head.headers);
+        }
+        for more in [&[][..], &[("x-forwarded-for", "1.2.3.4")][..]] {
+            let forged = [("forwarded", "for=6.6.6.6;host=forged.test;proto=https")];
+            let mut head = head(&[&forged, more].concat());
+            let client = Client::of(&mut head, &believed(ProxyHeaders::XForwarded)).unwrap();
+            let expected = if more.is_empty() { "10.0.0.1" } else { "1.2.3.4" };
+            assert_eq!(client.remote.unwrap().ip().to_string(), expected);
+            assert_eq!((client.host.as_str(), client.https), ("here", false));
+            assert_eq!(head.headers.get("forwarded"), None);
+        }
     }
 
     #[test]
     fn a_hop_that_hides_itself_hides_all_before_it() {
         let headers = [("forwarded", "for=6.6.6.6, for=_secret, for=10.0.0.7")];
-        assert_eq!(remote(&["10.0.0.0/8"], &headers), "10.0.0.7");
+        assert_eq!(remote(&believed(ProxyHeaders::Forwarded), &headers), "10.0.0.7");
     }
 
     #[test]
     fn a_hop_that_is_no_text_hides_only_what_is_before_it() {
-        for name in ["x-forwarded-for", "forwarded"] {
-            let mut head = Request::builder().uri("/").header("host", "h").body(()).unwrap().into_parts().0;
-            let value: &[u8] = if name == "forwarded" { b"for=\xff, for=1.2.3.4" } else { b"\xff, 1.2.3.4" };
-            head.headers.insert(name, http::HeaderValue::from_bytes(value).unwrap());
-            let remote = Some("10.0.0.1:5000".parse().unwrap());
-            head.extensions.insert(ConnectionInfo { remote, ..Default::default() });
-            let client = Client::of(&head, &["10.0.0.0/8".parse().unwrap()]).unwrap();
+        for (kind, name, value) in [
+            (ProxyHeaders::Forwarded, "forwarded", &b"for=\xff, for=1.2.3.4"[..]),
+            (ProxyHeaders::XForwarded, "x-forwarded-for", &b"\xff, 1.2.3.4"[..]),
+        ] {
+            let mut head = head(&[]);
+            head.headers.insert(name, HeaderValue::from_bytes(value).unwrap());
+            let client = Client::of(&mut head, &believed(kind)).unwrap();
             assert_eq!(client.remote.unwrap().ip().to_string(), "1.2.3.4", "{name}");
         }
     }
@@ -314,21 +432,67 @@ mod tests {
     #[test]
     fn an_ipv6_hop_is_read_with_and_without_port() {
         let headers = [("forwarded", r#"For="[2001:db8::1]:4711""#)];
-        assert_eq!(remote(&["10.0.0.0/8"], &headers), "2001:db8::1");
-        assert_eq!(remote(&["10.0.0.0/8"], &[("x-forwarded-for", "2001:db8::1")]), "2001:db8::1");
+        assert_eq!(remote(&believed(ProxyHeaders::Forwarded), &headers), "2001:db8::1");
+        let headers = [("x-forwarded-for", "2001:db8::1")];
+        assert_eq!(remote(&believed(ProxyHeaders::XForwarded), &headers), "2001:db8::1");
+    }
+
+    /// What a request says once it is known who asks: the client's host, port and encryption, and its own Host.
+    fn view(kind: ProxyHeaders, headers: &[(&str, &str)]) -> (String, u16, bool, String) {
+        let mut head = head(headers);
+        let Client { host, port, https, .. } = Client::of(&mut head, &believed(kind)).unwrap();
+        (host, port, https, head.headers[HOST].to_str().unwrap().to_owned())
+    }
+
+    fn seen(host: &str, port: u16, https: bool, field: &str) -> (String, u16, bool, String) {
+        (host.to_owned(), port, https, field.to_owned())
     }
 
     #[test]
-    fn a_trusted_proxy_says_scheme_and_host() {
-        let headers = [("x-forwarded-proto", "https"), ("x-forwarded-host", "Example.org")];
-        let client = client(&["10.0.0.0/8"], &headers);
-        assert_eq!((client.host.as_str(), client.port, client.https), ("example.org", 443, true));
+    fn a_trusted_proxy_says_scheme_and_host_and_port_and_the_host_field_agrees() {
+        let x = |headers: &[(&str, &str)]| view(ProxyHeaders::XForwarded, headers);
+        let (proto, host) = (("x-forwarded-proto", "https"), ("x-forwarded-host", "Example.org"));
+        assert_eq!(x(&[proto, host]), seen("example.org", 443, true, "example.org"));
+        assert_eq!(x(&[host]), seen("example.org", 80, false, "example.org"));
+        assert_eq!(x(&[proto]), seen("here", 8080, true, "here:8080"));
+        let port = ("x-forwarded-port", "8443");
+        assert_eq!(x(&[proto, host, port]), seen("example.org", 8443, true, "example.org:8443"));
+        assert_eq!(x(&[port]), seen("here", 8443, false, "here:8443"));
+        assert_eq!(x(&[proto, ("x-forwarded-port", "443")]), seen("here", 443, true, "here"));
+        assert_eq!(
+            x(&[proto, ("x-forwarded-host", "example.org:8443")]),
+            seen("example.org", 8443, true, "example.org:8443")
+        );
+        assert_eq!(x(&[("x-forwarded-port", "1, 8443")]), seen("here", 8443, false, "here:8443"));
+        for none in ["0", "65536", "x", "-1"] {
+            assert_eq!(x(&[("x-forwarded-port", none)]), seen("here", 8080, false, "here:8080"), "{none}");
+        }
+        let forwarded = [("forwarded", "for=1.2.3.4;proto=https;host=\"Example.org:8443\"")];
+        assert_eq!(
+            view(ProxyHeaders::Forwarded, &forwarded),
+            seen("example.org", 8443, true, "example.org:8443")
+        );
+    }
+
+    #[test]
+    fn a_host_in_the_target_agrees_too() {
+        let mut head = head(&[("x-forwarded-host", "example.org"), ("x-forwarded-port", "8080")]);
+        head.uri = "http://inside:81/a?b".parse().unwrap();
+        Client::of(&mut head, &believed(ProxyHeaders::XForwarded)).unwrap();
+        assert_eq!(head.uri, "http://example.org:8080/a?b");
+    }
+
+    #[test]
+    fn two_hosts_are_malformed_behind_a_trusted_proxy_too() {
+        let mut head = head(&[("x-forwarded-host", "example.org")]);
+        head.headers.append(HOST, HeaderValue::from_static("there"));
+        assert!(Client::of(&mut head, &believed(ProxyHeaders::XForwarded)).is_err());
     }
 
     #[test]
     fn http_1_1_without_a_host_is_malformed() {
-        let (head, ()) = Request::builder().uri("/").body(()).unwrap().into_parts();
-        assert!(Client::of(&head, &[]).is_err());
+        let (mut head, ()) = Request::builder().uri("/").body(()).unwrap().into_parts();
+        assert!(Client::of(&mut head, &Proxies::default()).is_err());
     }
 
     #[test]
@@ -337,7 +501,7 @@ mod tests {
             Request::builder().uri("/").version(Version::HTTP_10).body(()).unwrap().into_parts();
         let local = Some("[::1]:8080".parse().unwrap());
         head.extensions.insert(ConnectionInfo { local, ..Default::default() });
-        let client = Client::of(&head, &[]).unwrap();
+        let client = Client::of(&mut head, &Proxies::default()).unwrap();
         assert_eq!((client.host.as_str(), client.port), ("[::1]", 8080));
     }
 }

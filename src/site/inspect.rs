@@ -40,10 +40,11 @@ impl Handler {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn inspect(&self, head: &request::Parts) -> Result<Inspection, InspectError> {
-        let client = Client::of(head, &self.site.trusted_proxies)?;
-        let (target, path_info) = self.site.routes.find(&client.host, head)?;
+        let mut head = head.clone();
+        let client = Client::of(&mut head, &self.site.proxies)?;
+        let (target, path_info) = self.site.routes.find(&client.host, &head)?;
         let Endpoint::Program(gateway) = &target.endpoint;
-        let (route, image, invocation, container) = gateway.inspect(&client, head, &path_info).await?;
+        let (route, image, invocation, container) = gateway.inspect(&client, &head, &path_info).await?;
         Ok(Inspection { name: target.name.clone(), route, image, invocation, container })
     }
 }

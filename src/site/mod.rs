@@ -27,19 +27,19 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response, request};
-use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use access_log::ACCESS_LOG;
 pub use body::Body;
 pub use builder::HandlerBuilder;
+pub use client::ProxyHeaders;
 pub use inspect::{InspectError, Inspection};
 pub use route::{Route, RouteKind};
 pub use router::{Match, Router};
 
 use access_log::LogAccess;
-use client::IdentifyClient;
+use client::{IdentifyClient, Proxies};
 use dispatch::{Dispatch, Routes};
 use request_id::{RequestId, SetRequestId};
 
@@ -67,7 +67,7 @@ type Stack = SetRequestId<LogAccess<IdentifyClient<Dispatch>>>;
 struct Site {
     engine: Arc<dyn Engine>,
     routes: Arc<Routes>,
-    trusted_proxies: Arc<[IpNet]>,
+    proxies: Arc<Proxies>,
     /// One task for every program that runs.
     exchanges: TaskTracker,
     /// Cancelled when all of those are to end.
@@ -79,7 +79,7 @@ struct Site {
 impl Handler {
     /// Begins a handler whose programs run on an engine.
     pub fn builder(engine: Arc<dyn Engine>) -> HandlerBuilder {
-        HandlerBuilder { engine, routes: Vec::new(), trusted_proxies: Vec::new(), mount: String::new() }
+        HandlerBuilder { engine, routes: Vec::new(), proxies: Proxies::default(), mount: String::new() }
     }
 
     /// A handler with some routes and nothing else.

@@ -1,5 +1,7 @@
 //! What a program gets to know of a request (RFC 3875 §4.1).
 
+use std::collections::BTreeMap;
+
 use crate::cases;
 use crate::common::{Response, Server};
 
@@ -30,6 +32,8 @@ cases![
     remote_addr_host_and_port_are_the_clients_end,
     remote_addr_of_an_ipv6_client_has_no_brackets,
     a_client_that_is_no_trusted_proxy_is_not_believed,
+    headers_that_trusted_proxies_do_not_write_are_dropped,
+    behind_a_trusted_proxy_all_variables_tell_one_story,
     redirect_status_is_200,
     request_id_and_unique_id_are_the_responses_x_request_id,
     auth_type_and_remote_user_are_not_the_clients_to_set,
@@ -104,15 +108,23 @@ fn without_tls_request_scheme_is_http_and_https_is_unset(server: &Server) {
     assert_eq!(variables.get("HTTPS"), None);
 }
 
-/// A server that believes what this machine says of other clients.
-fn behind_a_proxy(server: &Server) -> Server {
-    let config = "trusted_proxies = [\"127.0.0.1\"]\n\n\
-        [[route]]\npath = \"/vars\"\nimage = \"IMAGE\"\nentrypoint = [\"/app/probe\", \"do\", \"text&envall\"]\n";
-    server.beside(config, |_| {})
+/// A server that believes what this machine says of other clients by one kind of headers.
+fn behind_a_proxy(server: &Server, kind: &str) -> Server {
+    let config = format!(
+        "trusted_proxies = [\"127.0.0.1\"]\nproxy_headers = \"{kind}\"\n\n\
+         [[route]]\npath = \"/vars\"\nimage = \"IMAGE\"\nentrypoint = [\"/app/probe\", \"do\", \"text&envall\"]\n"
+    );
+    server.beside(&config, |_| {})
+}
+
+/// What its program is told where a proxy passes on these headers.
+#[track_caller]
+fn told(server: &Server, headers: &str) -> BTreeMap<String, String> {
+    server.send(format!("GET /vars HTTP/1.1\r\nHost: inside:8080\r\n{headers}\r\n\r\n")).variables()
 }
 
 fn under_tls_request_scheme_is_https_and_https_is_on(server: &Server) {
-    let server = behind_a_proxy(server);
+    let server = behind_a_proxy(server, "x-forwarded");
     let response = server.send("GET /vars HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Proto: https\r\n\r\n");
     let variables = response.variables();
     assert_eq!(variables["REQUEST_SCHEME"], "https");
@@ -200,7 +212,7 @@ fn remote_addr_host_and_port_are_the_clients_end(server: &Server) {
 }
 
 fn remote_addr_of_an_ipv6_client_has_no_brackets(server: &Server) {
-    let server = behind_a_proxy(server);
+    let server = behind_a_proxy(server, "forwarded");
     let forwarded = "Forwarded: for=\"[2001:DB8::7]:4711\"";
     let variables =
         server.send(format!("GET /vars HTTP/1.1\r\nHost: localhost\r\n{forwarded}\r\n\r\n")).variables();
@@ -216,6 +228,51 @@ fn a_client_that_is_no_trusted_proxy_is_not_believed(server: &Server) {
     assert_eq!(variables["REMOTE_ADDR"], "127.0.0.1");
     assert_eq!(variables["REQUEST_SCHEME"], "http");
     assert_eq!(variables["SERVER_NAME"], "localhost");
+}
+
+fn headers_that_trusted_proxies_do_not_write_are_dropped(server: &Server) {
+    let forged = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: forged.test";
+    let writes_forwarded = behind_a_proxy(server, "forwarded");
+    for (more, client) in [("", "127.0.0.1"), ("\r\nForwarded: for=1.2.3.4", "1.2.3.4")] {
+        let variables = told(&writes_forwarded, &format!("{forged}{more}"));
+        assert_eq!(variables["REMOTE_ADDR"], client);
+        assert_eq!((&*variables["REQUEST_SCHEME"], &*variables["SERVER_NAME"]), ("http", "inside"));
+        assert!(!variables.keys().any(|name| name.starts_with("HTTP_X_FORWARDED")), "{variables:?}");
+    }
+    let forged = "Forwarded: for=6.6.6.6;proto=https;host=forged.test";
+    let writes_x_forwarded = behind_a_proxy(server, "x-forwarded");
+    for (more, client) in [("", "127.0.0.1"), ("\r\nX-Forwarded-For: 1.2.3.4", "1.2.3.4")] {
+        let variables = told(&writes_x_forwarded, &format!("{forged}{more}"));
+        assert_eq!(variables["REMOTE_ADDR"], client);
+        assert_eq!((&*variables["REQUEST_SCHEME"], &*variables["SERVER_NAME"]), ("http", "inside"));
+        assert_eq!(variables.get("HTTP_FORWARDED"), None);
+    }
+}
+
+fn behind_a_trusted_proxy_all_variables_tell_one_story(server: &Server) {
+    let x_forwarded = behind_a_proxy(server, "x-forwarded");
+    let forwarded = behind_a_proxy(server, "forwarded");
+    let (proto, host) = ("X-Forwarded-Proto: https", "X-Forwarded-Host: WWW.example.org");
+    let port = "X-Forwarded-Port: 8443";
+    for (server, headers, expected) in [
+        (&x_forwarded, [proto, host].join("\r\n"), ["www.example.org", "443", "https", "www.example.org"]),
+        (
+            &x_forwarded,
+            [proto, host, port].join("\r\n"),
+            ["www.example.org", "8443", "https", "www.example.org:8443"],
+        ),
+        (&x_forwarded, port.to_owned(), ["inside", "8443", "http", "inside:8443"]),
+        (
+            &forwarded,
+            "Forwarded: proto=https;host=\"www.example.org:8443\"".to_owned(),
+            ["www.example.org", "8443", "https", "www.example.org:8443"],
+        ),
+    ] {
+        let variables = told(server, &headers);
+        let names = ["SERVER_NAME", "SERVER_PORT", "REQUEST_SCHEME", "HTTP_HOST"];
+        assert_eq!(names.map(|name| &*variables[name]), expected, "{headers}");
+        assert_eq!(variables.contains_key("HTTPS"), expected[2] == "https", "{headers}");
+    }
 }
 
 fn redirect_status_is_200(server: &Server) {

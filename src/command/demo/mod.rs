@@ -17,7 +17,7 @@ use clap::Args;
 use dcgi::config::{Config, EngineChoice, Listen, ServerLimits};
 use dcgi::engine::{Program, PullPolicy};
 use dcgi::gateway::ProgramRoute;
-use dcgi::site::Route;
+use dcgi::site::{ProxyHeaders, Route};
 
 use super::serve::{self, Grace, Site};
 use image::Image;
@@ -46,6 +46,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             listen: vec![options.listen],
             engine: options.engine,
             trusted_proxies: Vec::new(),
+            proxy_headers: ProxyHeaders::default(),
             server: ServerLimits::default(),
             routes: Vec::new(),
         };
