@@ -31,6 +31,10 @@ pub(crate) enum Failure {
     Tunnel,
     #[error("no route matches")]
     NoRoute,
+    #[error(
+        "the request's header fields are more than a program can be given, whatever `max_header_size` says"
+    )]
+    HeadTooLarge,
     #[error("the request body is larger than the route's `max_request_body`")]
     RequestTooLarge,
     #[error("the request body did not arrive in time")]
@@ -86,6 +90,7 @@ impl Failure {
             }
             Self::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Spool(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -138,7 +143,7 @@ impl Failure {
             | Self::Malformed(_)
             | Self::Tunnel
             | Self::NoRoute => tracing::debug!("{reason}; {consequence}"),
-            Self::ClientGone | Self::RequestTooLarge | Self::RequestTooSlow => {
+            Self::ClientGone | Self::HeadTooLarge | Self::RequestTooLarge | Self::RequestTooSlow => {
                 tracing::info!("{reason}; {consequence}");
             }
             _ => tracing::warn!("{reason}; {consequence}"),

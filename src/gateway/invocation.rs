@@ -9,10 +9,19 @@ use http::request;
 
 use super::{Client, ProgramRoute};
 use crate::cgi::{AuthenticatedUser, Context, HeaderPolicy, indexed_query, meta_variables};
-use crate::engine::{ImageConfig, Invocation, Lease};
+use crate::engine::{ImageConfig, Invocation, Lease, Program};
 
 /// How long after its request's deadline a container belongs to nobody, whoever made it.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// The longest string that a program can begin with, in bytes, be it an argument or a variable with its name: execve(2),
+/// where it is 32 pages. The NUL at its end counts.
+const LONGEST_STRING: usize = 128 << 10;
+
+/// How much all of them together may be, each with its NUL and a pointer to it. The kernel takes a quarter of what the stack may
+/// have, 2 MiB where nobody has changed that; agents get their variables in a message of at most 1 MiB. Some of it is
+/// for what engines add.
+const LONGEST_BEGINNING: usize = (1 << 20) - (16 << 10);
 
 /// What a request has that matters to a program.
 pub(crate) struct Request<'a> {
@@ -77,6 +86,20 @@ pub(super) fn invocation(
     }
 }
 
+/// Whether a program can begin so: with these variables and arguments, and all that it has anyway.
+pub(super) fn can_begin(program: &Program, image: &ImageConfig, invocation: &Invocation) -> bool {
+    let variables = invocation.env.iter().map(|(name, value)| name.len() + 1 + value.len());
+    let mut asked = variables.chain(invocation.args.iter().map(String::len));
+    let given = program.env.iter().map(|(name, value)| name.len() + 1 + value.len());
+    let given = given.chain(image.env.iter().map(String::len));
+    let cost = |length: usize| length + 1 + size_of::<usize>();
+    let total: usize = given.map(cost).sum::<usize>()
+        + program.command_line(image).iter().map(|argument| cost(argument.len())).sum::<usize>();
+    asked
+        .try_fold(total, |total, length| (length < LONGEST_STRING).then(|| total + cost(length)))
+        .is_some_and(|total| total <= LONGEST_BEGINNING)
+}
+
 fn prefixed(mount: &str, value: &[u8]) -> OsString {
     OsString::from_vec([mount.as_bytes(), value].concat())
 }
@@ -136,6 +159,33 @@ mod tests {
         route.program.working_dir = Some("/own".into());
         route.script_filename = Some("/srv/site/index.php".into());
         assert_eq!(folder(&route, "", "/app/run").as_deref(), Some("/own"));
+    }
+
+    /// Whether a program can begin with variables of these lengths, their names included.
+    fn begins(lengths: &[usize]) -> bool {
+        let env = lengths.iter().map(|length| ("A".to_owned(), "x".repeat(length - 2).into())).collect();
+        let invocation = Invocation {
+            route: "/".into(),
+            request_id: "1".into(),
+            env,
+            args: Vec::new(),
+            working_dir: None,
+            has_input: false,
+            lease: Lease::default(),
+            linger: Duration::ZERO,
+            kill_grace: Duration::ZERO,
+            expires: None,
+        };
+        can_begin(&Program::new("x"), &ImageConfig::default(), &invocation)
+    }
+
+    #[test]
+    fn a_program_begins_with_strings_that_the_kernel_takes() {
+        assert!(begins(&[LONGEST_STRING - 1]));
+        assert!(!begins(&[LONGEST_STRING]));
+        let each = 96 << 10;
+        assert!(begins(&[each; 10]));
+        assert!(!begins(&[each; 11]));
     }
 
     #[test]

@@ -213,6 +213,9 @@ impl Inner {
             has_body: !input.is_none(),
         };
         let mut invocation = self.invocation(&image, &request);
+        if !invocation::can_begin(&route.program, &image, &invocation) {
+            return Err(Failure::HeadTooLarge.into());
+        }
         invocation.lease = Lease::new(place);
 
         let (sender, reply) = oneshot::channel();

@@ -14,6 +14,7 @@ cases![
     a_place_is_free_again_only_when_its_container_is_gone,
     a_program_that_prints_now_and_then_is_not_idle,
     a_client_that_reads_nothing_is_silence_too,
+    header_fields_that_no_program_can_be_given_are_431,
     a_body_as_large_as_the_limit_is_read,
     a_chunked_body_larger_than_the_limit_is_413,
     a_streamed_body_larger_than_the_limit_is_413_and_nothing_panics,
@@ -104,6 +105,33 @@ fn a_client_that_reads_nothing_is_silence_too(server: &Server) {
 }
 
 // === bodies ===
+
+fn header_fields_that_no_program_can_be_given_are_431(server: &Server) {
+    let config = "max_header_size = \"4MiB\"\n[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\n";
+    let server = server.beside(config, |_| {});
+    let ask = |fields: usize, kib: usize| {
+        let value = "x".repeat(kib << 10);
+        let fields: String = (0..fields).map(|i| format!("X-{i}: {value}\r\n")).collect();
+        server.send(format!("GET /p?text&print=ran HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"))
+    };
+    for (fields, kib) in [(1, 100), (8, 100)] {
+        let response = ask(fields, kib);
+        assert_eq!(
+            (response.status, &*response.text()),
+            (200, "ran"),
+            "{fields} of {kib} KiB: {}",
+            server.log()
+        );
+    }
+    for (fields, kib) in [(1, 128), (1, 500), (11, 100), (30, 100)] {
+        let response = ask(fields, kib);
+        assert_eq!(
+            response.status_line, "HTTP/1.1 431 Request Header Fields Too Large",
+            "{fields} of {kib} KiB"
+        );
+        server.wait_for_log_of(response.id(), "more than a program can be given");
+    }
+}
 
 fn a_body_as_large_as_the_limit_is_read(server: &Server) {
     let response = server.connect().post("/small-bodies?text&count", vec![b'x'; 128 << 10]);
