@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustix::net::AddressFamily;
 use rustix::net::sockopt::socket_domain;
 use tokio::io::{Interest, Ready};
@@ -25,6 +26,31 @@ pub struct ConnectionInfo {
     pub remote: Option<SocketAddr>,
     /// Whether the connection is encrypted.
     pub https: bool,
+}
+
+/// A request's target as the client spelled it, as a request extension where it differs from the request's own: what may not
+/// stand in one is percent-encoded there.
+#[derive(Clone, Debug)]
+pub(crate) struct RawTarget(pub(crate) Bytes);
+
+impl RawTarget {
+    /// Path and query, where the target has them.
+    pub(crate) fn path_and_query(&self) -> Option<&[u8]> {
+        let target = self.0.split(|byte| *byte == b'#').next()?;
+        if target.starts_with(b"/") {
+            return Some(target);
+        }
+        let behind_scheme = &target[target.windows(3).position(|part| part == b"://")? + 3..];
+        let path = behind_scheme.iter().position(|byte| matches!(byte, b'/' | b'?'))?;
+        Some(&behind_scheme[path..]).filter(|path| path.starts_with(b"/"))
+    }
+
+    /// What follows the question mark.
+    pub(crate) fn query(&self) -> Option<&[u8]> {
+        let path_and_query = self.path_and_query()?;
+        let mark = path_and_query.iter().position(|byte| *byte == b'?')?;
+        Some(&path_and_query[mark + 1..])
+    }
 }
 
 /// When a client last took something of its answers, as a request extension: hyper and the kernel hold back much of an
@@ -128,5 +154,25 @@ impl Duplicate {
             Self::Tcp(socket) => socket.try_io(Interest::READABLE, nothing),
             Self::Unix(socket) => socket.try_io(Interest::READABLE, nothing),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raw_target_has_the_path_and_query_that_it_names() {
+        let parts = |target: &'static str| {
+            let target = RawTarget(Bytes::from_static(target.as_bytes()));
+            let text = |part: Option<&[u8]>| part.map(|part| String::from_utf8(part.to_vec()).unwrap());
+            (text(target.path_and_query()), text(target.query()))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(parts("/<a>?\"b\"?c#d"), (some("/<a>?\"b\"?c"), some("\"b\"?c")));
+        assert_eq!(parts("/<a>"), (some("/<a>"), None));
+        assert_eq!(parts("http://h:1/<a>?b"), (some("/<a>?b"), some("b")));
+        assert_eq!(parts("http://h?<a>/b"), (None, None));
+        assert_eq!(parts("h<:443"), (None, None));
     }
 }

@@ -9,6 +9,7 @@ use http::request;
 
 use super::{Client, ProgramRoute};
 use crate::cgi::{AuthenticatedUser, Context, HeaderPolicy, indexed_query, meta_variables};
+use crate::connection::RawTarget;
 use crate::engine::{ImageConfig, Invocation, Lease, Program};
 
 /// How long after its request's deadline a container belongs to nobody, whoever made it.
@@ -61,9 +62,17 @@ pub(super) fn invocation(
         headers: HeaderPolicy { pass_authorization: route.pass_authorization, allow: &route.allow_headers },
     };
     let variables = meta_variables(head, &context);
+    let raw = head.extensions.get::<RawTarget>();
     let env = variables.into_iter().map(|(name, value)| match name.as_str() {
         // The client's own, with what a router above has stripped.
-        "REQUEST_URI" => (name, prefixed(mount, &value)),
+        "REQUEST_URI" => {
+            let raw = raw.and_then(RawTarget::path_and_query);
+            (name, prefixed(mount, raw.unwrap_or(&value)))
+        }
+        "QUERY_STRING" => {
+            let raw = raw.and_then(RawTarget::query).map(<[u8]>::to_vec);
+            (name, OsString::from_vec(raw.unwrap_or(value)))
+        }
         _ => (name, OsString::from_vec(value)),
     });
     Invocation {

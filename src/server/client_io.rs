@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use percent_encoding::percent_encode_byte;
 use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -38,6 +39,8 @@ pub(super) struct ClientIo<S: Socket> {
     first: Bytes,
     /// Refuses ambiguous HTTP/1 heads. Absent for HTTP/2, whose framing is not text.
     guard: Option<HeadGuard>,
+    /// What was read and has become longer than what there was room for.
+    escaped: Bytes,
     /// Set by the connection when an answer was cut.
     abort: Arc<AtomicBool>,
     /// Told when the client takes something.
@@ -64,6 +67,7 @@ impl<S: Socket> ClientIo<S> {
             socket: Some(socket),
             first,
             guard,
+            escaped: Bytes::new(),
             abort: Arc::default(),
             taken: Taken::default(),
             stall: None,
@@ -118,6 +122,26 @@ impl<S: Socket> Drop for ClientIo<S> {
     }
 }
 
+/// Gives as much as there is room for.
+fn give(from: &mut Bytes, to: &mut ReadBuf<'_>) {
+    let count = from.len().min(to.remaining());
+    to.put_slice(&from[..count]);
+    from.advance(count);
+}
+
+/// The bytes, those at these places percent-encoded.
+fn escaped(bytes: &[u8], places: &[usize]) -> Bytes {
+    let mut escaped = Vec::with_capacity(bytes.len() + 2 * places.len());
+    let mut from = 0;
+    for &place in places {
+        escaped.extend_from_slice(&bytes[from..place]);
+        escaped.extend_from_slice(percent_encode_byte(bytes[place]).as_bytes());
+        from = place + 1;
+    }
+    escaped.extend_from_slice(&bytes[from..]);
+    escaped.into()
+}
+
 async fn linger<S: Socket>(mut socket: S, _place: Option<OwnedSemaphorePermit>) {
     let read_on = async {
         let mut scrap = vec![0; 16 << 10];
@@ -133,6 +157,10 @@ impl<S: Socket> AsyncRead for ClientIo<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.escaped.is_empty() {
+            give(&mut this.escaped, buf);
+            return Poll::Ready(Ok(()));
+        }
         if this.guard.as_ref().is_some_and(HeadGuard::has_refused) {
             return Poll::Ready(Ok(()));
         }
@@ -141,13 +169,16 @@ impl<S: Socket> AsyncRead for ClientIo<S> {
             std::task::ready!(this.socket().poll_read(cx, buf))?;
             this.read_closed = buf.filled().len() == before && buf.remaining() > 0;
         } else {
-            let count = this.first.len().min(buf.remaining());
-            buf.put_slice(&this.first[..count]);
-            this.first.advance(count);
+            give(&mut this.first, buf);
         }
         if let Some(guard) = &mut this.guard {
             let kept = guard.inspect(&mut buf.filled_mut()[before..]);
             buf.set_filled(before + kept);
+            if !guard.odd().is_empty() {
+                this.escaped = escaped(&buf.filled()[before..], guard.odd());
+                buf.set_filled(before);
+                give(&mut this.escaped, buf);
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -179,5 +210,15 @@ impl<S: Socket> AsyncWrite for ClientIo<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.write_shut = true;
         self.socket().poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_odd_is_escaped_and_nothing_else() {
+        assert_eq!(escaped(b"GET /<a>\xff HTTP", &[5, 7, 8]), "GET /%3Ca%3E%FF HTTP");
     }
 }

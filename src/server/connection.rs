@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,7 +19,7 @@ use tower::Service;
 use super::Shared;
 use super::client_io::{ClientIo, Socket};
 use super::head_guard::HeadGuard;
-use crate::connection::{ClientConnection, ConnectionInfo, Taken};
+use crate::connection::{ClientConnection, ConnectionInfo, RawTarget, Taken};
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -82,9 +82,17 @@ async fn serve_http1<S: Socket>(
     // Without a watch, a client that leaves while its body is not read is noticed late, and no more than that.
     let (client, watch) = ClientConnection::watch(&socket).ok().unzip();
     let limit = shared.limits.max_header_size.max(HTTP1_MIN_BUFFER);
-    let io = ClientIo::new(socket, first, Some(HeadGuard::new(limit)), watch, place);
+    let guard = HeadGuard::new(limit);
+    let (targets, requests) = (guard.raw_targets(), AtomicU64::new(0));
+    let io = ClientIo::new(socket, first, Some(guard), watch, place);
     let (abort, taken) = (io.abort_switch(), io.taken());
-    let service = service_fn(|request| respond(request, info, client.clone(), taken.clone(), shared));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        // One after the other: heads come here in the order in which they have passed the guard.
+        if let Some(target) = targets.take(requests.fetch_add(1, Ordering::Relaxed)) {
+            request.extensions_mut().insert(RawTarget(target));
+        }
+        respond(request, info, client.clone(), taken.clone(), shared)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.header_timeout)

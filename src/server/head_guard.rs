@@ -7,7 +7,14 @@
 //! does not fit is replaced by a NUL, at which hyper answers 400 and closes, and nothing behind it is let
 //! through.
 //!
-//! The guard follows the framing and nothing else. What it lets through, hyper still has to parse.
+//! Beside the framing the guard follows one thing: bytes in a request target that hyper refuses without a word and other
+//! servers take. It says where they are, so that they can be escaped on their way, and what the target was. What it lets
+//! through, hyper still has to parse.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
 
 /// How long a line of chunked framing may be, in bytes.
 const MAX_CHUNK_LINE: usize = 4096;
@@ -21,6 +28,35 @@ pub(super) struct HeadGuard {
     framing: Framing,
     /// How long a line may get before hyper answers 431 by itself.
     max_line: usize,
+    /// How many heads have ended.
+    heads: u64,
+    /// Whether the request line has come to its target.
+    in_target: bool,
+    /// Where in what was inspected last the bytes are that have to be escaped.
+    odd: Vec<usize>,
+    /// The targets that had any.
+    targets: RawTargets,
+}
+
+/// The targets of a connection's requests that were changed on their way, as they came: each with its request's number, in
+/// order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RawTargets(Arc<Mutex<VecDeque<(u64, Bytes)>>>);
+
+impl RawTargets {
+    /// The target of a request, counted from 0, where it was changed. Those before it are given up.
+    pub(super) fn take(&self, request: u64) -> Option<Bytes> {
+        let mut targets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while targets.front().is_some_and(|(number, _)| *number < request) {
+            targets.pop_front();
+        }
+        targets.pop_front_if(|(number, _)| *number == request).map(|(_, target)| target)
+    }
+
+    fn put(&self, request: u64, target: &[u8]) {
+        let mut targets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.push_back((request, Bytes::copy_from_slice(target)));
+    }
 }
 
 #[derive(Debug)]
@@ -51,6 +87,12 @@ struct Framing {
 /// The bytes are refused.
 struct Ambiguous;
 
+/// Whether a byte may not stand in a request target (RFC 3986 §2), clients send it there all the same, and hyper refuses it,
+/// which Apache and others do not.
+fn is_odd(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'`' | 0x80..)
+}
+
 impl HeadGuard {
     /// A guard at the beginning of a connection whose heads may have this many bytes.
     pub(super) fn new(max_head: usize) -> Self {
@@ -59,7 +101,21 @@ impl HeadGuard {
             line: Vec::new(),
             framing: Framing::default(),
             max_line: max_head,
+            heads: 0,
+            in_target: false,
+            odd: Vec::new(),
+            targets: RawTargets::default(),
         }
+    }
+
+    /// The targets that were changed, for whoever serves the requests.
+    pub(super) fn raw_targets(&self) -> RawTargets {
+        self.targets.clone()
+    }
+
+    /// Which of the bytes that were inspected last, and let through, have to be percent-encoded, in order.
+    pub(super) fn odd(&self) -> &[usize] {
+        &self.odd
     }
 
     /// Whether bytes have been refused: nothing further may be read.
@@ -71,9 +127,16 @@ impl HeadGuard {
     /// refuses.
     pub(super) fn inspect(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = 0;
+        self.odd.clear();
         while at < bytes.len() {
+            let is_request_line = matches!(self.state, State::Head { first_line: true });
             match self.step(&bytes[at..]) {
-                Ok(seen) => at += seen,
+                Ok(seen) => {
+                    if is_request_line {
+                        self.note_odd(&bytes[at..at + seen], at);
+                    }
+                    at += seen;
+                }
                 Err((seen, Ambiguous)) => {
                     self.state = State::Refused;
                     at += seen;
@@ -83,6 +146,18 @@ impl HeadGuard {
             }
         }
         bytes.len()
+    }
+
+    /// Notes what is odd in a piece of a request line, which begins at this place.
+    fn note_odd(&mut self, piece: &[u8], at: usize) {
+        for (index, byte) in piece.iter().enumerate() {
+            match byte {
+                b' ' => self.in_target = true,
+                b'\n' => self.in_target = false,
+                _ if self.in_target && is_odd(*byte) => self.odd.push(at + index),
+                _ => {}
+            }
+        }
     }
 
     /// Takes the next piece, at least a byte of it; on refusal says which byte it was.
@@ -146,9 +221,14 @@ impl HeadGuard {
             // RFC 9112 §2.2: an empty line before the request line is to be ignored.
             State::Head { first_line: true } => {
                 self.state = State::Head { first_line: line.is_empty() };
+                let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+                if target.iter().copied().any(is_odd) {
+                    self.targets.put(self.heads, target);
+                }
                 Ok(())
             }
             State::Head { first_line: false } if line.is_empty() => {
+                self.heads += 1;
                 self.state = match std::mem::take(&mut self.framing) {
                     Framing { chunked: true, .. } => State::ChunkSize,
                     Framing { length: Some(length @ 1..), .. } => State::Body(length),
@@ -332,6 +412,50 @@ mod tests {
     fn nothing_behind_a_refusal_passes() {
         let (out, _) = passed(b"GET / HTTP/1.1\nGET /secret HTTP/1.1\r\n\r\n", 64);
         assert!(!out.windows(6).any(|window| window == b"secret"));
+    }
+
+    /// What has to be escaped of a stream, and its targets as they came.
+    fn odd(stream: &[u8], piece: usize) -> (Vec<usize>, Vec<Option<Bytes>>) {
+        let mut guard = HeadGuard::new(8192);
+        let mut odd = Vec::new();
+        for (index, bytes) in stream.chunks(piece).enumerate() {
+            let mut bytes = bytes.to_vec();
+            assert_eq!(guard.inspect(&mut bytes), bytes.len());
+            odd.extend(guard.odd().iter().map(|at| index * piece + at));
+        }
+        let targets = (0..guard.heads).map(|request| guard.raw_targets().take(request)).collect();
+        (odd, targets)
+    }
+
+    #[test]
+    fn odd_bytes_of_a_target_are_found_however_they_come() {
+        let stream =
+            b"GET /<\xff? HTTP/1.1\r\nX: \"<\r\n\r\nG`T /plain HTTP/1.1\r\n\r\nGET /?\" HTTP/1.1\r\n\r\n";
+        for piece in 1..stream.len() {
+            let (at, targets) = odd(stream, piece);
+            assert_eq!(at.iter().map(|at| stream[*at]).collect::<Vec<_>>(), b"<\xff\"", "{piece}");
+            assert_eq!(
+                targets,
+                [Some(Bytes::from_static(b"/<\xff?")), None, Some(Bytes::from_static(b"/?\""))],
+                "{piece}"
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_body_are_never_odd() {
+        let (at, targets) = odd(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\nG \"<>\xff", 7);
+        assert_eq!((at, targets), (vec![], vec![None]));
+    }
+
+    #[test]
+    fn targets_that_nobody_has_asked_for_are_given_up() {
+        let targets = RawTargets::default();
+        for request in [1, 3] {
+            targets.put(request, b"/");
+        }
+        assert_eq!((targets.take(0), targets.take(2)), (None, None));
+        assert!(targets.take(3).is_some() && targets.take(3).is_none());
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 use http::{Method, Uri, request};
 
+use crate::connection::RawTarget;
 use crate::gateway::Failure;
 
 /// Turns a request into the GET that a local redirect asks for (RFC 3875 §6.2.2): the same client, another path,
@@ -19,6 +20,8 @@ pub(super) fn redirected(head: &mut request::Parts, mount: &str, location: &str)
     parts.path_and_query = Some(target);
     head.uri = Uri::from_parts(parts).map_err(|_| Failure::Malformed("the request has no usable target"))?;
     head.method = Method::GET;
+    // The first target's.
+    head.extensions.remove::<RawTarget>();
     let describes_body = |name: &str| name.starts_with("content-") || name == "transfer-encoding";
     let names: Vec<_> = head.headers.keys().filter(|name| describes_body(name.as_str())).cloned().collect();
     for name in names {

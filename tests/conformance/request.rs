@@ -13,6 +13,8 @@ cases![
     query_string_is_passed_undecoded,
     query_string_is_set_when_there_is_none,
     request_uri_is_raw,
+    what_may_not_stand_in_a_target_is_taken_as_it_is,
+    what_may_not_stand_in_a_target_does_not_go_on_to_the_next_request,
     without_tls_request_scheme_is_http_and_https_is_unset,
     under_tls_request_scheme_is_https_and_https_is_on,
     script_name_is_the_routes_path,
@@ -100,6 +102,33 @@ fn query_string_is_set_when_there_is_none(server: &Server) {
 fn request_uri_is_raw(server: &Server) {
     let target = "/vars/./a%20b/%2e%2E/c//d?x=%2f&y";
     assert_eq!(one(&server.get(target), "REQUEST_URI").as_deref(), Some(target));
+}
+
+fn what_may_not_stand_in_a_target_is_taken_as_it_is(server: &Server) {
+    let target = "/vars/<\"ä\">`{}|\\^?q=<\"ü\">`{}|\\^";
+    for prefix in ["", "http://localhost"] {
+        let variables =
+            server.send(format!("GET {prefix}{target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).variables();
+        assert_eq!(variables["PATH_INFO"], "/<\"ä\">`{}|\\^");
+        assert_eq!(variables["QUERY_STRING"], "q=<\"ü\">`{}|\\^");
+        assert_eq!(variables["REQUEST_URI"], target);
+    }
+    // What is not UTF-8 the engine's API cannot pass on, but it is served.
+    let response = server.send(b"GET /vars/\xff?\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(response.status, 200, "{}", response.text());
+}
+
+fn what_may_not_stand_in_a_target_does_not_go_on_to_the_next_request(server: &Server) {
+    let mut connection = server.connect();
+    let head = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    connection.send([head("/vars?<1>"), head("/vars?2"), head("/vars?<3>")].concat());
+    for query in ["<1>", "2", "<3>"] {
+        assert_eq!(connection.response().variables()["QUERY_STRING"], query);
+    }
+    // Nor to where a program sends the request.
+    let sent_on = crate::common::print("Location: /vars?next\n\n");
+    let variables = server.get(&format!("/p?{sent_on}&print=<")).variables();
+    assert_eq!((&*variables["QUERY_STRING"], &*variables["REQUEST_URI"]), ("next", "/vars?next"));
 }
 
 fn without_tls_request_scheme_is_http_and_https_is_unset(server: &Server) {
