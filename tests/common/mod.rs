@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "no suite needs all of it")]
 
 pub mod agent;
+pub mod apache;
 pub mod client;
 pub mod docker;
 pub mod embedded;
