@@ -214,6 +214,58 @@ fn what_is_no_root_file_system_is_told_with_its_name_and_what_to_do() {
 }
 
 #[test]
+fn why_a_program_cannot_be_run_is_told_by_what_is_wrong_with_it() {
+    let root = root(&EVERY_MOUNT_POINT);
+    let cgi = root.path().join("cgi");
+    fs::create_dir(&cgi).unwrap();
+    let elf = fs::read(root.path().join("app/probe")).unwrap();
+    // An executable of a machine that this one is not: ELF's e_machine, where the header has it.
+    let foreign = [&elf[..18], &[0xff, 0x7f], &elf[20..64]].concat();
+    let cases: [(&str, &[u8], u32, &str); 6] = [
+        (
+            "no-interpreter",
+            b"#!/usr/bin/nosuch\n",
+            0o755,
+            "which `/cgi/no-interpreter` names in its first line",
+        ),
+        ("crlf", b"#!/app/probe\r\n", 0o755, "its `#!` line ends in CRLF"),
+        ("not-executable", b"#!/app/probe\n", 0o644, "its user may not execute it; `chmod +x`"),
+        ("no-format", b"print 'hello'\n", 0o755, "its first two bytes are no `#!`"),
+        ("another-machine", &foreign, 0o755, "it is made for another processor"),
+        ("no-way", b"", 0o755, "its user may not enter a directory on the way to it"),
+    ];
+    let mut routes = String::from("[defaults]\nuser = \"1000:1000\"\n");
+    let mut add = |name: &str, program: &str| {
+        for (prefix, more) in [("fresh", ""), ("shared", "isolation = \"shared\"\n")] {
+            routes += &format!(
+                "[[route]]\npath = \"/{prefix}/{name}\"\nrootfs = \"{}\"\ncommand = [\"{program}\"]\n{more}",
+                root.path().display()
+            );
+        }
+    };
+    add("missing", "/cgi/nosuch");
+    for (name, content, mode, _) in cases {
+        let folder = if name == "no-way" { cgi.join("closed") } else { cgi.clone() };
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), content).unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        add(name, &format!("/cgi/{}{name}", if name == "no-way" { "closed/" } else { "" }));
+    }
+    fs::set_permissions(cgi.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    let store = Store::new();
+    let server = store.serve(&routes);
+    let told = cases.map(|(name, .., why)| (name, why));
+    for (name, why) in [("missing", "there is no such file")].into_iter().chain(told) {
+        for prefix in ["fresh", "shared"] {
+            let response = server.get(&format!("/{prefix}/{name}"));
+            assert_eq!(response.status, 502, "{name}");
+            let line = server.wait_for_log_of(response.id(), why);
+            assert!(line.contains("ERROR"), "{prefix}/{name}: {line}");
+        }
+    }
+}
+
+#[test]
 fn a_docker_engine_has_no_root_directories_and_says_so() {
     let root = root(&["etc"]);
     let config = route(root.path(), "");

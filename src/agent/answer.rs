@@ -24,7 +24,7 @@ pub enum Answer {
     },
     /// Nothing of what the program has left running runs any more.
     Over,
-    /// It could not be executed: a number of errno(3).
+    /// It could not be executed: a number of errno(3), and above it what was in the way.
     Failed(i32),
     /// The request was malformed: nothing was run.
     Malformed,

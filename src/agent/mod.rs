@@ -63,6 +63,8 @@ use server::Server;
 use source::Source;
 pub(crate) use source::{PING, REQUEST};
 
+use crate::sandbox::Refusal;
+
 /// What `ps` calls an agent.
 const AGENT: &CStr = c"dcgi-agent";
 
@@ -129,7 +131,7 @@ impl Agent {
             Some(Answer::Exited { code, .. }) => code,
             Some(Answer::Signalled { signal, .. }) => signal.saturating_add(128),
             // As shells have it.
-            Some(Answer::Failed(libc::ENOENT)) => 127,
+            Some(Answer::Failed(number)) if Refusal::from_number(number).errno == libc::ENOENT => 127,
             Some(Answer::Failed(_)) => 126,
             Some(Answer::Malformed) => 1,
             Some(Answer::Taken | Answer::Over) | None => 0,

@@ -12,7 +12,7 @@ use rustix::process::{DumpableBehavior, Pid};
 
 use super::connection::Rights;
 use super::scgi::{self, Head};
-use crate::sandbox::{Execution, Spawner};
+use crate::sandbox::{Execution, Obstacle, Refusal, Spawner};
 
 /// Variables that begin so are for the agent, where whoever sends them is trusted; no program sees them.
 pub(crate) const OWN: &str = "DCGI_AGENT_";
@@ -143,7 +143,10 @@ impl Program {
         let directory = asked.as_ref().unwrap_or(&self.home);
         // The agent's own, which the program takes over.
         if *directory != self.directory {
-            std::env::set_current_dir(directory)?;
+            std::env::set_current_dir(directory).map_err(|error| {
+                let errno = Refusal::of(&error).errno;
+                io::Error::from(Refusal { errno, obstacle: Obstacle::WorkingDirectory })
+            })?;
             self.directory.clone_from(directory);
         }
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());

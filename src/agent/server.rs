@@ -19,6 +19,7 @@ use super::scgi::Head;
 use super::source::Source;
 use super::strays::{Patience, Strays};
 use super::workers::Workers;
+use crate::sandbox::Refusal;
 
 /// How long the head of a request may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -631,7 +632,7 @@ fn pass_on(from: &mut impl Read, mut rest: u64, to: &mut impl Write) -> io::Resu
 /// Why a program could not be executed.
 fn failed(error: &io::Error) -> Answer {
     complain(error);
-    Answer::Failed(error.raw_os_error().unwrap_or(libc::EINVAL))
+    Answer::Failed(Refusal::of(error).to_number())
 }
 
 fn complain(error: &io::Error) {

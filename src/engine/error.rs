@@ -3,9 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-use rustix::io::Errno;
-
 use crate::images::{StoreError, StoreErrorKind};
+use crate::sandbox::Refusal;
 
 /// An engine could not do what it was asked.
 ///
@@ -66,21 +65,12 @@ impl EngineError {
     }
 }
 
-/// Why a command line is not executed, as far as execve(2) tells by its error.
-pub(super) fn not_executed(command: &str, error: Option<i32>) -> String {
-    let ask = match error.map(Errno::from_raw_os_error) {
-        Some(Errno::NOENT) => {
-            " (is it there, and its working directory, and what its `#!` line names? Where that line ends in CRLF, the CR is part of the name)"
-        }
-        Some(Errno::ACCESS) => {
-            " (may its user execute it? `chmod +x`, and let that user into its directories and the working directory)"
-        }
-        Some(Errno::NOEXEC) => {
-            " (a script needs a `#!` line, anything else has to be made for this processor)"
-        }
-        _ => "",
-    };
-    format!("the program `{command}` cannot be run{ask}")
+/// That a command line is not executed, and what to do.
+pub(super) fn not_executed(command: &str, refusal: Option<Refusal>) -> String {
+    match refusal.and_then(Refusal::hint) {
+        Some(hint) => format!("the program `{command}` cannot be run ({hint})"),
+        None => format!("the program `{command}` cannot be run"),
+    }
 }
 
 impl fmt::Display for EngineError {
@@ -110,15 +100,18 @@ impl From<StoreError> for EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::Obstacle;
 
     #[test]
-    fn what_is_not_executed_is_asked_about_by_its_error() {
-        let said = |error: Errno| not_executed("/cgi/x", Some(error.raw_os_error()));
-        assert!(said(Errno::NOENT).starts_with("the program `/cgi/x` cannot be run (is it there"));
-        assert!(said(Errno::NOENT).contains("CRLF"));
-        assert!(said(Errno::ACCESS).contains("chmod +x"));
-        assert!(said(Errno::NOEXEC).contains("needs a `#!` line"));
-        assert_eq!(said(Errno::NOMEM), "the program `/cgi/x` cannot be run");
+    fn what_is_in_a_programs_way_is_said_with_what_to_do() {
+        let said = |obstacle| not_executed("/cgi/x", Some(Refusal { errno: 2, obstacle }));
+        assert_eq!(
+            said(Obstacle::Missing),
+            "the program `/cgi/x` cannot be run (there is no such file; name it by its path in the container)"
+        );
+        assert!(said(Obstacle::CarriageReturn).contains("CRLF"));
+        assert!(said(Obstacle::NotExecutable).contains("`chmod +x`"));
+        assert_eq!(said(Obstacle::Unknown), "the program `/cgi/x` cannot be run");
         assert_eq!(not_executed("/cgi/x", None), "the program `/cgi/x` cannot be run");
     }
 }

@@ -13,6 +13,7 @@ use crate::agent::{Answer, TERMINATE};
 use crate::engine::error::not_executed;
 use crate::engine::streams::Streams;
 use crate::engine::{EngineError, EngineErrorKind, ExitStatus, Lease, Process, Reaper};
+use crate::sandbox::Refusal;
 
 /// How long the programs of a container may take to be gone when its agent is.
 const DEATH_THROES: Duration = Duration::from_secs(1);
@@ -130,9 +131,10 @@ pub(in crate::engine) fn status(
     match result {
         Ok(Answer::Exited { code, .. }) => Ok(ExitStatus::Exited(code)),
         Ok(Answer::Signalled { signal, .. }) => Ok(signalled(signal)),
-        Ok(Answer::Failed(errno)) => {
-            Err(EngineError::new(EngineErrorKind::Refused, not_executed(command, Some(errno)))
-                .because(io::Error::from_raw_os_error(errno)))
+        Ok(Answer::Failed(number)) => {
+            let refusal = Refusal::from_number(number);
+            Err(EngineError::new(EngineErrorKind::Refused, not_executed(command, Some(refusal)))
+                .because(refusal.error()))
         }
         Err(error) if alone && error.kind() == io::ErrorKind::UnexpectedEof => Ok(signalled(SIGKILL)),
         Ok(Answer::Taken | Answer::Over | Answer::Malformed) => Err(lost(None)),

@@ -227,7 +227,7 @@ impl Pool {
             false => EngineErrorKind::Refused,
         };
         let what = match failure.of_program {
-            true => not_executed(&command_line.join(" "), failure.execve_error),
+            true => not_executed(&command_line.join(" "), failure.refusal),
             false => format!("a container of {} cannot be made", self.program.made_from()),
         };
         EngineError::new(kind, what).because(failure)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::Template;
+use super::refusal::{Obstacle, Refusal};
 
 /// What a slot or a sandbox was at when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +60,8 @@ pub(crate) struct Failure {
     what: String,
     /// Whether it is the program that cannot be executed, and not the container that cannot be made.
     pub(crate) of_program: bool,
-    /// With which error it was not executed.
-    pub(crate) execve_error: Option<i32>,
+    /// Why it was not, where that is so.
+    pub(crate) refusal: Option<Refusal>,
     /// Whether something of the machine's had run out, so that another try may succeed.
     pub(crate) is_exhaustion: bool,
     /// Whether something of the host's is not what it was when the container was planned.
@@ -82,7 +83,11 @@ impl Failure {
         Self {
             what: what.to_owned(),
             of_program: matches!(step, Some(Step::Execute | Step::WorkingDirectory)),
-            execve_error: matches!(step, Some(Step::Execute)).then_some(errno),
+            refusal: match step {
+                Some(Step::Execute) => Some(Refusal { errno, obstacle: Obstacle::from_number(index) }),
+                Some(Step::WorkingDirectory) => Some(Refusal { errno, obstacle: Obstacle::WorkingDirectory }),
+                _ => None,
+            },
             is_exhaustion: matches!(
                 errno,
                 libc::EAGAIN | libc::ENOMEM | libc::ENFILE | libc::EMFILE | libc::ENOSPC

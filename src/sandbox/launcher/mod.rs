@@ -25,6 +25,7 @@
 #![allow(unsafe_code)]
 
 mod failure;
+mod refusal;
 mod sandbox;
 mod slot;
 mod spawn;
@@ -44,6 +45,7 @@ use std::os::unix::net::UnixStream;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 pub(crate) use failure::Failure;
+pub(crate) use refusal::{Obstacle, Refusal};
 pub(crate) use spawn::{Execution, Spawner};
 pub(crate) use step::Identity;
 pub(super) use step::{Steps, TooManyTrees, Tree, attribute, c_string};

@@ -8,6 +8,7 @@
 use std::ffi::{CStr, c_char};
 
 use super::failure::Step;
+use super::refusal::Refusal;
 use super::slot::{Birth, Event, Wishes, bound, has_ended, signal_bit, tell};
 use super::step;
 use super::sys::{self, DESCRIPTORS, Errno};
@@ -173,19 +174,16 @@ fn execute(strings: &[u8], pointers: &mut [*const c_char], candidates: usize, ar
     let environment = pointers.get(arguments + 1..).ok_or(broken)?;
     let directory = split(strings).next().ok_or(broken)?;
     sys::chdir(directory).map_err(|errno| (Step::WorkingDirectory, 0, errno))?;
-    let mut error = Errno(libc::ENOENT);
+    let mut refusal = Refusal::NOWHERE;
     for path in split(strings).skip(1).take(candidates) {
         // SAFETY: both arrays hold pointers to strings that `split` has found, and a null behind them: there are two
         // places more than strings.
-        let refusal = unsafe { sys::execute(path, pointers.as_ptr(), environment.as_ptr()) };
-        match refusal {
-            // As execvp(3) looks on, and says EACCES where that was among them.
-            Errno(libc::ENOENT | libc::ENOTDIR) => {}
-            Errno(libc::EACCES) => error = refusal,
-            _ => return Err((Step::Execute, 0, refusal)),
+        let errno = unsafe { sys::execute(path, pointers.as_ptr(), environment.as_ptr()) };
+        if !refusal.note(path, errno) {
+            break;
         }
     }
-    Err((Step::Execute, 0, error))
+    Err((Step::Execute, refusal.obstacle as u32, Errno(refusal.errno)))
 }
 
 /// The strings in a series of NUL-terminated ones.

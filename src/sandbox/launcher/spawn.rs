@@ -10,6 +10,7 @@ use std::ptr::null;
 
 use rustix::process::Pid;
 
+use super::refusal::Refusal;
 use super::step;
 use super::sys::{self, Errno, Fd};
 
@@ -59,7 +60,7 @@ struct Birth<'a> {
     ignored: u64,
     oom_score_adj: Option<&'a [u8]>,
     rules: Option<Fd>,
-    error: Option<Errno>,
+    error: Option<Refusal>,
 }
 
 impl Spawner {
@@ -89,7 +90,7 @@ impl Spawner {
     /// executed.
     ///
     /// # Errors
-    /// Why it cannot be: of several paths, `EACCES` where one is there that may not be executed.
+    /// Why it cannot be, as a [`Refusal`]: of several paths, `EACCES` where one is there that may not be executed.
     pub(crate) fn spawn(&mut self, execution: &Execution<'_>) -> io::Result<Pid> {
         let pointers = |strings: &[CString]| -> Vec<*const c_char> {
             strings.iter().map(|string| string.as_ptr()).chain([null()]).collect()
@@ -115,9 +116,9 @@ impl Spawner {
         let child = child.map_err(error)?;
         match birth.error {
             None => Ok(Pid::from_raw(child).expect("a child has a number")),
-            Some(errno) => {
+            Some(refusal) => {
                 _ = sys::wait(child, 0);
-                Err(error(errno))
+                Err(refusal.into())
             }
         }
     }
@@ -131,7 +132,7 @@ fn error(Errno(errno): Errno) -> io::Error {
 fn become_program(birth: &mut Birth<'_>) -> ! {
     birth.error = Some(match prepare(birth) {
         Ok(()) => execute_first(birth.paths, birth.arguments, birth.environment),
-        Err(errno) => errno,
+        Err(Errno(errno)) => Refusal::unknown(errno),
     });
     sys::exit(127)
 }
@@ -159,18 +160,17 @@ fn execute_first(
     paths: &[CString],
     arguments: *const *const c_char,
     environment: *const *const c_char,
-) -> Errno {
-    let mut why = Errno(libc::ENOENT);
+) -> Refusal {
+    let mut refusal = Refusal::NOWHERE;
     for path in paths {
         let path: &CStr = path;
         // SAFETY: both are arrays of pointers to the caller's strings, ended by a null pointer.
-        match unsafe { sys::execute(path, arguments, environment) } {
-            Errno(libc::ENOENT | libc::ENOTDIR) => {}
-            Errno(libc::EACCES) => why = Errno(libc::EACCES),
-            other => return other,
+        let errno = unsafe { sys::execute(path, arguments, environment) };
+        if !refusal.note(path, errno) {
+            break;
         }
     }
-    why
+    refusal
 }
 
 #[cfg(test)]
@@ -178,6 +178,7 @@ mod tests {
     use std::io::Read;
     use std::os::fd::AsFd;
 
+    use super::super::refusal::Obstacle;
     use super::*;
 
     fn strings<const N: usize>(strings: [&str; N]) -> [CString; N] {
@@ -237,9 +238,11 @@ mod tests {
         let mut spawn = |paths: &[CString]| {
             let streams = [null.as_fd(); 3];
             let execution = Execution { paths, arguments: &[], environment: &[], streams };
-            spawner.spawn(&execution).unwrap_err().raw_os_error()
+            Refusal::of(&spawner.spawn(&execution).unwrap_err())
         };
-        assert_eq!(spawn(&strings(["/nowhere", "/etc/passwd/x"])), Some(libc::ENOENT));
-        assert_eq!(spawn(&strings(["/etc/passwd", "/nowhere"])), Some(libc::EACCES));
+        let missing = Refusal { errno: libc::ENOENT, obstacle: Obstacle::Missing };
+        assert_eq!(spawn(&strings(["/nowhere", "/etc/passwd/x"])), missing);
+        let not_executable = Refusal { errno: libc::EACCES, obstacle: Obstacle::NotExecutable };
+        assert_eq!(spawn(&strings(["/etc/passwd", "/nowhere"])), not_executable);
     }
 }

@@ -103,6 +103,18 @@ pub(super) fn open(path: &CStr, flags: c_int, mode: u32) -> Result<Fd> {
         .map(|fd| fd as Fd)
 }
 
+/// Whether this process may execute a file, by its bits and by how it is mounted: access(2).
+pub(super) fn may_execute(path: &CStr) -> bool {
+    // SAFETY: the path is NUL-terminated.
+    unsafe { syscall!(SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::X_OK) }.is_ok()
+}
+
+/// Whether this process may go to a file, whatever it may do there.
+pub(super) fn is_reachable(path: &CStr) -> bool {
+    // SAFETY: the path is NUL-terminated.
+    unsafe { syscall!(SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::F_OK) }.is_ok()
+}
+
 pub(super) fn mkdir(path: &CStr, mode: u32) -> Result<()> {
     // SAFETY: the path is NUL-terminated.
     unsafe { syscall!(SYS_mkdirat, libc::AT_FDCWD, path.as_ptr(), mode) }.map(drop)

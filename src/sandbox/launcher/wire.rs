@@ -26,8 +26,8 @@ pub(super) const READY: u32 = 5;
 pub(super) const EXITED: u32 = 6;
 /// From a sandbox: a signal has ended the program. The number is the signal's.
 pub(super) const SIGNALLED: u32 = 7;
-/// From a slot or a sandbox: it cannot go on. The numbers are a [`Step`](super::failure::Step), which one of them, and
-/// errno.
+/// From a slot or a sandbox: it cannot go on. The numbers are a [`Step`](super::failure::Step), which one of them (or, of a
+/// program that was not executed, the [`Obstacle`](super::refusal::Obstacle)), and errno.
 pub(super) const FAILED: u32 = 8;
 
 /// Puts a record together.
