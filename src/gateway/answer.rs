@@ -559,7 +559,7 @@ struct Tally {
 impl Tally {
     fn check_declared(&self) -> Result<(), Failure> {
         match (self.declared, self.limit) {
-            (Some(declared), Some(limit)) if declared > limit => Err(Failure::ResponseTooLarge),
+            (Some(declared), Some(limit)) if declared > limit => Err(Failure::ResponseTooLarge(limit)),
             _ => Ok(()),
         }
     }
@@ -567,8 +567,8 @@ impl Tally {
     /// Counts, and gives back what may be sent on.
     fn count(&mut self, mut bytes: Bytes) -> Result<Bytes, Failure> {
         self.total += bytes.len() as u64;
-        if self.limit.is_some_and(|limit| self.total > limit) {
-            return Err(Failure::ResponseTooLarge);
+        if let Some(limit) = self.limit.filter(|limit| self.total > *limit) {
+            return Err(Failure::ResponseTooLarge(limit));
         }
         match self.declared {
             Some(declared) if self.total > declared => Err(Failure::WrongLength { declared, printed: None }),

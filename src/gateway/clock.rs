@@ -10,7 +10,7 @@ use crate::connection::Taken;
 
 /// When a request must be over.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline(Option<Instant>);
+pub(crate) struct Deadline(Option<(Instant, Duration)>);
 
 impl Deadline {
     pub(crate) const NEVER: Self = Self(None);
@@ -18,14 +18,17 @@ impl Deadline {
     /// The earlier one of this and so long from now; `None` is never.
     #[must_use]
     pub(super) fn within(self, timeout: Option<Duration>) -> Self {
-        let other = timeout.map(|timeout| Instant::now() + timeout);
+        let other = timeout.map(|timeout| (Instant::now() + timeout, timeout));
         Self(self.0.into_iter().chain(other).min())
     }
 
-    /// Resolves when it has passed.
-    pub(crate) async fn passed(self) {
+    /// Resolves when it has passed; gives how long there was.
+    pub(crate) async fn passed(self) -> Duration {
         match self.0 {
-            Some(at) => tokio::time::sleep_until(at).await,
+            Some((at, timeout)) => {
+                tokio::time::sleep_until(at).await;
+                timeout
+            }
             None => std::future::pending().await,
         }
     }
@@ -46,16 +49,16 @@ impl Activity {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Resolves when there was none for this long; `None` is never. `taken` knows when the client last took something of
+    /// Resolves when there was none for this long, and gives that; `None` is never. `taken` knows when the client last took something of
     /// its answers.
-    pub(super) async fn ceased(&self, limit: Option<Duration>, taken: Option<&Taken>) {
+    pub(super) async fn ceased(&self, limit: Option<Duration>, taken: Option<&Taken>) -> Duration {
         let Some(limit) = limit else { return std::future::pending().await };
         loop {
             let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let last = taken.and_then(Taken::last).map_or(last, |taken| last.max(taken));
             let end = last + limit;
             if end <= Instant::now() {
-                return;
+                return limit;
             }
             tokio::time::sleep_until(end).await;
         }

@@ -56,7 +56,7 @@ impl Exchange {
             Answering::new(&self.route, self.head_only, reply, self.abandoned.clone(), &detached);
         let started = tokio::select! {
             started = self.engine.start(&self.route.program, self.invocation) => started.map_err(Failure::from),
-            () = self.deadline.passed() => Err(Failure::DeadlinePassed),
+            timeout = self.deadline.passed() => Err(Failure::DeadlinePassed(timeout)),
             () = self.abandoned.cancelled() => Err(Failure::ClientGone),
             () = gone(self.client.as_ref()) => Err(Failure::ClientGone),
             () = self.interrupted.cancelled() => Err(Failure::Interrupted),
@@ -93,8 +93,10 @@ impl Exchange {
                             break Err(failure);
                         }
                     }
-                    () = self.deadline.passed() => break Err(Failure::DeadlinePassed),
-                    () = activity.ceased(limits.idle_timeout, self.taken.as_ref()) => break Err(Failure::Idle),
+                    timeout = self.deadline.passed() => break Err(Failure::DeadlinePassed(timeout)),
+                    silence = activity.ceased(limits.idle_timeout, self.taken.as_ref()) => {
+                        break Err(Failure::Idle(silence));
+                    }
                     () = self.abandoned.cancelled() => break Err(Failure::ClientGone),
                     () = self.interrupted.cancelled() => break Err(Failure::Interrupted),
                     () = gone(self.client.as_ref()), if !left => {

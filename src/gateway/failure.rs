@@ -1,9 +1,12 @@
 //! Why there is no answer, and what the client gets instead: the one place where failures become statuses.
 
 use std::fmt;
+use std::time::Duration;
 
+use bytesize::ByteSize;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
+use humantime::format_duration;
 
 use super::admission::Refusal;
 use super::body::Body;
@@ -35,17 +38,17 @@ pub(crate) enum Failure {
         "the request's header fields are more than a program can be given, whatever `max_header_size` says"
     )]
     HeadTooLarge,
-    #[error("the request body is larger than the route's `max_request_body`")]
-    RequestTooLarge,
-    #[error("the request body did not arrive in time")]
-    RequestTooSlow,
+    #[error("the request body is larger than the route's `max_request_body` ({})", ByteSize::b(*.0))]
+    RequestTooLarge(u64),
+    #[error("the request body did not arrive within the route's `{limit}` ({})", format_duration(*.of))]
+    RequestTooSlow { limit: &'static str, of: Duration },
     #[error("the request body cannot be spooled")]
     Spool(#[source] std::io::Error),
     #[error("the client went away")]
     ClientGone,
     #[error("{}", match refusal {
-        Refusal::QueueFull => "all places are taken and the queue is full",
-        Refusal::WaitedTooLong => "waited too long for a place",
+        Refusal::QueueFull => "all places (`max_concurrency`) are taken and the queue (`queue`) is full",
+        Refusal::WaitedTooLong => "waited for a place for longer than `queue_timeout`",
     })]
     Busy { refusal: Refusal, retry_after: u64 },
     #[error(transparent)]
@@ -69,12 +72,12 @@ pub(crate) enum Failure {
         None => "more".to_owned(),
     })]
     WrongLength { declared: u64, printed: Option<u64> },
-    #[error("the program printed more than the route's `max_response_body`")]
-    ResponseTooLarge,
-    #[error("the route's `timeout` passed")]
-    DeadlinePassed,
-    #[error("no byte either way for the route's `idle_timeout`")]
-    Idle,
+    #[error("the program printed more than the route's `max_response_body` ({})", ByteSize::b(*.0))]
+    ResponseTooLarge(u64),
+    #[error("the route's `timeout` passed ({})", format_duration(*.0))]
+    DeadlinePassed(Duration),
+    #[error("no byte either way for the route's `idle_timeout` ({})", format_duration(*.0))]
+    Idle(Duration),
     #[error("the server is shutting down")]
     Interrupted,
     #[error("more than {} local redirects", super::MAX_LOCAL_REDIRECTS)]
@@ -91,8 +94,8 @@ impl Failure {
             Self::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::RequestTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::RequestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Spool(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy { .. } | Self::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
             Self::Engine(error) if error.is_unreachable() => StatusCode::SERVICE_UNAVAILABLE,
@@ -106,9 +109,9 @@ impl Failure {
             | Self::BadChunk(_)
             | Self::NoLastChunk
             | Self::WrongLength { .. }
-            | Self::ResponseTooLarge
+            | Self::ResponseTooLarge(_)
             | Self::TooManyRedirects => StatusCode::BAD_GATEWAY,
-            Self::DeadlinePassed | Self::Idle => StatusCode::GATEWAY_TIMEOUT,
+            Self::DeadlinePassed(_) | Self::Idle(_) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -143,7 +146,7 @@ impl Failure {
             | Self::Malformed(_)
             | Self::Tunnel
             | Self::NoRoute => tracing::debug!("{reason}; {consequence}"),
-            Self::ClientGone | Self::HeadTooLarge | Self::RequestTooLarge | Self::RequestTooSlow => {
+            Self::ClientGone | Self::HeadTooLarge | Self::RequestTooLarge(_) | Self::RequestTooSlow { .. } => {
                 tracing::info!("{reason}; {consequence}");
             }
             _ => tracing::warn!("{reason}; {consequence}"),
@@ -233,6 +236,23 @@ mod tests {
         let page = busy.page("id-1", None);
         assert_eq!(page.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(page.headers()[RETRY_AFTER], "7");
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_is_named_with_its_value() {
+        for (failure, said) in [
+            (
+                Failure::Idle(Duration::from_secs(10)),
+                "no byte either way for the route's `idle_timeout` (10s)",
+            ),
+            (Failure::DeadlinePassed(Duration::from_secs(90)), "the route's `timeout` passed (1m 30s)"),
+            (
+                Failure::RequestTooLarge(16 << 20),
+                "the request body is larger than the route's `max_request_body` (16.0 MiB)",
+            ),
+        ] {
+            assert_eq!(failure.to_string(), said);
+        }
     }
 
     #[test]

@@ -83,8 +83,8 @@ impl Input {
         while let Some(chunk) = next_chunk(&mut body).await? {
             activity.touch();
             length += chunk.len() as u64;
-            if limit.is_some_and(|limit| length > limit) {
-                return Err(Failure::RequestTooLarge);
+            if let Some(limit) = limit.filter(|limit| length > *limit) {
+                return Err(Failure::RequestTooLarge(limit));
             }
             if let Some(file) = &mut file {
                 file.write_all(&chunk).await.map_err(Failure::Spool)?;
@@ -126,8 +126,8 @@ impl Input {
         while let Some(chunk) = source.next(total).await? {
             activity.touch();
             total += chunk.len() as u64;
-            if source.is_unmeasured() && limit.is_some_and(|limit| total > limit) {
-                return Err(Failure::RequestTooLarge);
+            if let Some(limit) = limit.filter(|limit| source.is_unmeasured() && total > *limit) {
+                return Err(Failure::RequestTooLarge(limit));
             }
             if open {
                 open = tokio::select! {

@@ -178,7 +178,7 @@ impl Inner {
         if let (Some(length), Some(limit)) = (input.length(), limits.max_request_body)
             && length > limit
         {
-            return Err(Failure::RequestTooLarge.into());
+            return Err(Failure::RequestTooLarge(limit).into());
         }
         let busy = |refusal| Failure::Busy { refusal, retry_after: self.gate.retry_after() };
         // Before the body is read, and `100 Continue` sent, for nothing.
@@ -189,8 +189,10 @@ impl Inner {
                 let activity = Activity::new();
                 tokio::select! {
                     spooled = input.spool(limits.max_request_body, &activity) => spooled?,
-                    () = activity.ceased(limits.idle_timeout, None) => return Err(Failure::RequestTooSlow.into()),
-                    () = deadline.passed() => return Err(Failure::RequestTooSlow.into()),
+                    of = activity.ceased(limits.idle_timeout, None) => {
+                        return Err(Failure::RequestTooSlow { limit: "idle_timeout", of }.into());
+                    }
+                    of = deadline.passed() => return Err(Failure::RequestTooSlow { limit: "timeout", of }.into()),
                 }
             }
             _ => input,
@@ -198,11 +200,11 @@ impl Inner {
         // After it: a slow client must not hold a place.
         let place = tokio::select! {
             place = self.gate.enter() => place.map_err(busy)?,
-            () = deadline.passed() => return Err(Failure::DeadlinePassed.into()),
+            timeout = deadline.passed() => return Err(Failure::DeadlinePassed(timeout).into()),
         };
         let image = tokio::select! {
             image = self.engine.image(&route.program) => image.map_err(Failure::from)?,
-            () = deadline.passed() => return Err(Failure::DeadlinePassed.into()),
+            timeout = deadline.passed() => return Err(Failure::DeadlinePassed(timeout).into()),
         };
         let request = invocation::Request {
             id: &id,

@@ -139,7 +139,7 @@ impl Routes {
                     tokio::select! {
                         _ = exchange => {}
                         () = tokio::time::sleep(PLACE_PATIENCE) => {}
-                        () = deadline.passed() => {}
+                        _ = deadline.passed() => {}
                     }
                     cookies.extend(redirect.set_cookie);
                     if let Err(failure) = redirected(&mut head, &self.mount, &redirect.location) {

@@ -215,7 +215,7 @@ fn a_program_that_prints_more_than_the_output_limit_aborts_the_connection(server
 fn a_deadline_before_the_header_is_504_and_kills_the_program(server: &Server) {
     let response = server.get("/timeout?forever");
     assert_refused(&response, "504 Gateway Timeout");
-    server.wait_for_log_of(response.id(), "`timeout` passed");
+    server.wait_for_log_of(response.id(), "`timeout` passed (");
     assert_killed(server, &response);
 }
 
@@ -223,14 +223,14 @@ fn a_deadline_after_the_header_aborts_the_connection_and_kills_the_program(serve
     let mut connection = server.connect();
     let response = connection.get("/late-timeout?text&print=body&forever");
     assert_aborted(&mut connection, &response);
-    server.wait_for_log_of(response.id(), "`timeout` passed");
+    server.wait_for_log_of(response.id(), "`timeout` passed (");
     assert_killed(server, &response);
 }
 
 fn silence_before_the_header_is_504_and_kills_the_program(server: &Server) {
     let response = server.get(&format!("/idle?{}&forever", print("Status: 200\n")));
     assert_refused(&response, "504 Gateway Timeout");
-    server.wait_for_log_of(response.id(), "`idle_timeout`");
+    server.wait_for_log_of(response.id(), "`idle_timeout` (");
     assert_killed(server, &response);
 }
 
@@ -238,7 +238,7 @@ fn silence_after_the_header_aborts_the_connection_and_kills_the_program(server: 
     let mut connection = server.connect();
     let response = connection.get("/idle?text&print=body&forever");
     assert_aborted(&mut connection, &response);
-    server.wait_for_log_of(response.id(), "`idle_timeout`");
+    server.wait_for_log_of(response.id(), "`idle_timeout` (");
     assert_killed(server, &response);
 }
 
