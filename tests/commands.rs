@@ -164,7 +164,29 @@ fn check_warns_of_directories_that_are_not_there() {
 fn a_configuration_file_that_is_not_there_is_named() {
     let (code, _, said) = dcgi(&["check", "-c", "/nowhere/dcgi.toml"], b"");
     assert_eq!(code, 1);
-    assert_eq!(said, "dcgi: cannot read /nowhere/dcgi.toml: No such file or directory (os error 2)\n");
+    let what = "dcgi: cannot read /nowhere/dcgi.toml: No such file or directory (os error 2)";
+    assert_eq!(said, format!("{what}; `dcgi init` writes one to begin with, -c names another\n"));
+}
+
+#[test]
+fn an_address_without_its_quotes_is_shown_with_them() {
+    let file = File::new(&format!("listen = 127.0.0.1:8080\n{ROUTES}"));
+    let (code, _, said) = dcgi(&["check", "-c", file.path()], b"");
+    assert_eq!(code, 1);
+    assert!(said.contains(":1:10: a string is quoted: \"127.0.0.1:8080\"\n"), "{said}");
+    assert_eq!(said.lines().count(), 3, "{said}");
+}
+
+#[test]
+fn an_address_that_is_taken_says_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, said) =
+        dcgi(&["run", "--rootfs", "/", "--engine", "embedded", "-l", &address, "--", "/bin/true"], b"");
+    assert_eq!(code, 1);
+    let last = said.lines().last().unwrap();
+    assert!(last.starts_with(&format!("dcgi: cannot listen on {address}: Address already in use")), "{said}");
+    assert!(last.ends_with("set `listen` (--listen) to another address"), "{said}");
 }
 
 #[test]

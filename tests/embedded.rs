@@ -484,6 +484,16 @@ fn a_program_that_is_not_in_the_image_is_a_502_and_the_log_names_it() {
     assert!(line.contains("executing the program: No such file or directory"), "{line}");
 }
 
+#[test]
+fn an_image_that_names_no_program_is_a_502_and_the_log_says_what_to_write() {
+    let store = store_with(&[("empty", "probe.rs", &[])]);
+    let server = store.serve("[[route]]\npath = \"/\"\nimage = \"empty\"\npull = \"never\"\n");
+    let response = server.get("/");
+    assert_eq!(response.status, 502);
+    let line = server.wait_for_log_of(response.id(), "image `empty` names no program to run");
+    assert!(line.contains("say `command = ["), "{line}");
+}
+
 /// The route answers 502, and the log says why, both at the start and of the request.
 #[track_caller]
 fn is_refused(more: &str, why: &str) {

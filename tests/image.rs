@@ -316,7 +316,12 @@ fn what_cannot_be_done_is_one_line_that_names_it() {
     let damaged = place.0.join("damaged.tar");
     fs::write(&damaged, [b'x'; 2048]).unwrap();
     let damaged = damaged.to_str().unwrap();
-    let cases: [(&[&str], &[&str]); 5] = [
+    let xz = place.0.join("root.tar.xz");
+    fs::write(&xz, [b"\xfd7zXZ\0".as_slice(), &[0; 600]].concat()).unwrap();
+    let (xz, folder) = (xz.to_str().unwrap(), place.0.to_str().unwrap());
+    let cases: [(&[&str], &[&str]); 7] = [
+        (&["import", xz, "x"], &["compressed by xz", "`xz -dc FILE`"]),
+        (&["import", folder, "x"], &[folder, "is a directory: `tar -C"]),
         (&["load", "/nowhere/image.tar"], &["/nowhere/image.tar", "No such file"]),
         (&["load", damaged], &["cannot load", damaged, "is no tar archive"]),
         (&["import", damaged, "x"], &["cannot import", damaged, "is no tar archive"]),

@@ -42,6 +42,7 @@ fn without_an_engine_dcgi_says_where_it_looked_and_exits_with_1() {
     let last = said.lines().last().unwrap();
     assert!(last.starts_with(&format!("dcgi: no container engine answers at {host}: ")), "{said}");
     assert!(last.contains("No such file or directory"), "{said}");
+    assert!(last.ends_with("`DOCKER_HOST` names it: start that engine, or unset the variable"), "{said}");
 }
 
 #[test]

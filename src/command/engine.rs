@@ -99,7 +99,8 @@ pub(super) async fn connect(config: &Config, usage: Use) -> anyhow::Result<Arc<d
         .agent(Executable::current())
         .take_over(usage == Use::Server)
         .connect()
-        .await?;
+        .await
+        .map_err(away)?;
     Ok(Arc::new(engine))
 }
 
@@ -125,8 +126,24 @@ pub(super) fn programs(config: &Config) -> impl Iterator<Item = &Program> {
     served(&config.routes).map(|(_, route)| &route.program)
 }
 
+/// An engine that is not there, with what to do.
+fn away(error: EngineError) -> anyhow::Error {
+    if !error.is_unreachable() {
+        return error.into();
+    }
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let hint = if is_set("DOCKER_HOST") {
+        "`DOCKER_HOST` names it: start that engine, or unset the variable"
+    } else if is_set("DOCKER_CONTEXT") {
+        "`DOCKER_CONTEXT` names it: start that engine, or unset the variable"
+    } else {
+        "start it, set `DOCKER_HOST` to where one is, or do without by engine = \"embedded\""
+    };
+    anyhow::anyhow!("{}; {hint}", super::describe(&error.into()))
+}
+
 async fn docker() -> anyhow::Result<Single> {
-    let engine = DockerEngine::connect_with_env().await?;
+    let engine = DockerEngine::connect_with_env().await.map_err(away)?;
     Ok(Single::Docker(engine.with_agent(Executable::current())))
 }
 

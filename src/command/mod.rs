@@ -16,8 +16,11 @@ mod url;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::error::Error;
+use std::io;
 
-use clap::{Args, Parser, Subcommand};
+use anyhow::anyhow;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dcgi::config::EngineChoice;
 
 /// Serve HTTP from containers by CGI: any CGI program, from any image, in a fresh container for each request.
@@ -63,7 +66,17 @@ struct ConfigFile {
 
 impl ConfigFile {
     fn load(&self) -> anyhow::Result<dcgi::config::Config> {
-        Ok(dcgi::config::Config::load(&self.config)?)
+        dcgi::config::Config::load(&self.config).map_err(|error| {
+            let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+            let is_missing = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound);
+            match is_missing {
+                true => {
+                    let why = describe(&error.into());
+                    anyhow!("{why}; `dcgi init` writes one to begin with, -c names another")
+                }
+                false => error.into(),
+            }
+        })
     }
 }
 

@@ -24,7 +24,7 @@
 //! - `section`: one table, key by key, with the unknown ones found
 //! - `value`, `address`, `mount`, `capability`: from a value of the file to one of the program's
 //! - `route`: `[defaults]` and `[[route]]`
-//! - `error`: where a problem is, and how it is shown
+//! - `error`: where a problem is, and how it is shown; `unquoted`: the one that everybody makes
 
 use std::net::IpAddr;
 use std::path::{self, Path};
@@ -43,6 +43,7 @@ mod mount;
 mod route;
 mod section;
 mod value;
+mod unquoted;
 
 #[cfg(test)]
 mod tests;
@@ -129,7 +130,14 @@ impl Config {
         let problems = Problems::of(text);
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in errors {
-            problems.note(error.span().unwrap_or_default(), error.message().to_owned());
+            let at = error.span().unwrap_or_default();
+            match unquoted::value_on_line(text, at.start) {
+                Some(value) => {
+                    let quoted = &text[value.clone()];
+                    problems.note(value, format!("a string is quoted: \"{quoted}\""));
+                }
+                None => problems.note(at, error.message().to_owned()),
+            }
         }
         // What the keys of half a document mean is guesswork.
         problems.check(file)?;

@@ -116,7 +116,9 @@ fn all_problems_are_told_in_the_order_of_the_file() {
 #[test]
 fn a_file_that_is_not_toml_is_told_by_its_syntax_alone() {
     let errors = errors("[[route]]\npath = /x\nimage = 'i'\nunknown = 1\n");
-    assert_eq!(errors, ["dcgi.toml:2:8: string values must be quoted, expected literal string"]);
+    assert_eq!(errors, ["dcgi.toml:2:8: a string is quoted: \"/x\""]);
+    let errors = self::errors(&format!("listen = 127.0.0.1:8080\n{ROUTE}"));
+    assert_eq!(errors, ["dcgi.toml:1:10: a string is quoted: \"127.0.0.1:8080\""]);
 }
 
 #[test]

@@ -31,8 +31,11 @@ pub(super) trait Source: Send + Sync + 'static {
     /// Gets it there.
     fn pull<'a>(&'a self, image: &'a str, policy: PullPolicy) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// What to say of an image that is not there and may not be pulled.
+    /// What to say of an image that is not there.
     fn missing(&self, image: &str) -> String;
+
+    /// What gets it there, in words that end a sentence.
+    fn remedy(&self, image: &str) -> String;
 }
 
 /// Looks up what was used of late again and again, so that the next request need not wait for that, for as long as its
@@ -202,7 +205,7 @@ async fn ask<S: Source>(
     let Some(found) = found else {
         let hint =
             if policy == PullPolicy::Never { ", and `pull = \"never\"` forbids pulling it" } else { "" };
-        let what = format!("{}{hint}", source.missing(&image));
+        let what = format!("{}{hint}; {}", source.missing(&image), source.remedy(&image));
         return Err(EngineError::new(EngineErrorKind::ImageMissing, what));
     };
     *entry.known() = Some((Instant::now(), found.clone()));
@@ -253,6 +256,10 @@ mod tests {
 
         fn missing(&self, image: &str) -> String {
             format!("there is no `{image}`")
+        }
+
+        fn remedy(&self, _: &str) -> String {
+            "make one".to_owned()
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{EngineChoice, EngineError, sources};
+use super::{EngineChoice, EngineError, EngineErrorKind, sources};
 use crate::images::{ImageConfig, PullPolicy};
 
 /// An image, the command in it, and what it may use: everything about a run that no request changes.
@@ -125,6 +125,26 @@ impl Program {
             Some(directory) => format!("the root directory {}", directory.display()),
             None => format!("image `{}`", self.image),
         }
+    }
+
+    /// Where there is a program at all.
+    ///
+    /// # Errors
+    /// [`Refused`](EngineErrorKind::Refused), where nobody names one.
+    pub(crate) fn has_command(&self, image: &ImageConfig) -> Result<(), EngineError> {
+        if !self.command_line(image).is_empty() {
+            return Ok(());
+        }
+        let what = match &self.rootfs {
+            Some(_) => {
+                format!("{} says nothing of a program: `entrypoint` or `command` has to", self.made_from())
+            }
+            None => format!(
+                "{} names no program to run: it has neither ENTRYPOINT nor CMD; say `command = [\"/path/in/the/image\"]`",
+                self.made_from()
+            ),
+        };
+        Err(EngineError::new(EngineErrorKind::Refused, what))
     }
 
     /// The whole command line in this image, as `docker run` would put it together: an entrypoint of the program's own

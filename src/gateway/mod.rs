@@ -208,6 +208,7 @@ impl Inner {
         };
         let request = invocation::Request {
             id: &id,
+        route.program.has_command(&image).map_err(Failure::from)?;
             client: &client,
             head: &head,
             path_info: &path_info,

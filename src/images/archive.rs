@@ -25,6 +25,8 @@ pub(super) struct Archive<R> {
     /// Of the current entry's content, and what fills up its last block.
     remaining: u64,
     padding: u64,
+    /// Whether there has been a header.
+    begun: bool,
     end: Option<End>,
 }
 
@@ -78,7 +80,7 @@ struct Extensions {
 
 impl<R: Read> Archive<R> {
     pub(super) fn new(reader: R) -> Self {
-        Self { reader, remaining: 0, padding: 0, end: None }
+        Self { reader, remaining: 0, padding: 0, begun: false, end: None }
     }
 
     /// The next entry, behind whatever is left of this one. Absent at the end.
@@ -165,8 +167,12 @@ impl<R: Read> Archive<R> {
             - block[148..156].iter().map(|byte| u64::from(*byte)).sum::<u64>()
             + 8 * u64::from(b' ');
         if number(&block[148..156], "checksum").ok() != Some(sum) {
-            return Err(invalid("it is no tar archive, or is damaged: a header's checksum is wrong"));
+            return Err(match self.begun {
+                true => invalid("it is damaged: a header's checksum is wrong"),
+                false => no_archive(block),
+            });
         }
+        self.begun = true;
         Ok(Some(header))
     }
 
@@ -319,6 +325,21 @@ impl Time {
             _ => Self { seconds, nanoseconds },
         })
     }
+}
+
+/// What begins like this, and not as a tar archive does.
+fn no_archive(beginning: &[u8]) -> io::Error {
+    let what = match beginning {
+        [b'P', b'K', 3, 4, ..] => "it is no tar archive but a zip file",
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            "it is no tar archive but compressed by xz: `xz -dc FILE`, and - in its place, gives what can be read"
+        }
+        [b'B', b'Z', b'h', ..] => {
+            "it is no tar archive but compressed by bzip2: `bzip2 -dc FILE`, and - in its place, gives what can be read"
+        }
+        _ => "it is no tar archive, plain or compressed by gzip or Zstandard",
+    };
+    invalid(what)
 }
 
 fn text<T: std::str::FromStr>(value: &[u8]) -> Option<T> {

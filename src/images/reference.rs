@@ -55,7 +55,10 @@ impl Name {
 /// A complete reference.
 pub(super) fn parse(text: &str) -> Result<Reference, StoreError> {
     text.parse().map_err(|error: oci_client::ParseError| {
-        let what = format!("`{}` is no reference to an image", text.escape_debug());
+        let what = format!(
+            "`{}` is no reference to an image, such as perl:5 or ghcr.io/owner/name:tag",
+            text.escape_debug()
+        );
         StoreError::new(StoreErrorKind::Reference, what).because(error)
     })
 }

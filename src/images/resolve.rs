@@ -49,7 +49,8 @@ impl Store {
         }
         if policy == PullPolicy::Never {
             let what = format!(
-                "the image store {} has no image `{image}`, and `pull = \"never\"` forbids pulling it",
+                "the image store {} has no image `{image}`, and `pull = \"never\"` forbids pulling it; \
+                 `dcgi image pull`, `load` or `import` puts it there",
                 self.root().display()
             );
             return Err(StoreError::new(StoreErrorKind::Missing, what));
@@ -93,9 +94,15 @@ impl Store {
             },
             None => None,
         };
-        self.pull_and_tell(image).await.map_err(|error| match refused {
-            Some(refused) => error.within(Reason(&refused)),
-            None => error,
+        self.pull_and_tell(image).await.map_err(|error| {
+            let error = match refused {
+                Some(refused) => error.within(Reason(&refused)),
+                None => error,
+            };
+            error.within(format_args!(
+                "the image store {} has no image `{image}` (`dcgi image load` or `import` puts one there that is in no registry)",
+                self.root().display()
+            ))
         })
     }
 

@@ -489,6 +489,10 @@ impl Source for Shared {
     fn missing(&self, image: &str) -> String {
         format!("nothing is known of image `{image}`")
     }
+
+    fn remedy(&self, image: &str) -> String {
+        format!("`docker build -t {image} .` or `dcgi image pull {image}` gets it there")
+    }
 }
 
 /// What a name means in a store and in Docker; where that does not answer, what it meant `before`.

@@ -12,6 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::{Shared, api};
 use crate::engine::images::{Images, Source};
 use crate::engine::{EngineError, EngineErrorKind, ImageConfig, PullPolicy};
+use crate::reason::Reason;
 
 /// How often a pull tells of its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -55,7 +56,11 @@ impl Source for Shared {
     }
 
     fn missing(&self, image: &str) -> String {
-        format!("the engine has no image `{image}`")
+        format!("the container engine at {} has no image `{image}`", self.endpoint)
+    }
+
+    fn remedy(&self, image: &str) -> String {
+        format!("`docker build -t {image} .` or `docker pull {image}` puts it there")
     }
 }
 
@@ -77,11 +82,8 @@ async fn pull(engine: &Shared, image: &str) -> Result<(), EngineError> {
                 if error.is_unreachable() {
                     return Err(error);
                 }
-                let missing = EngineError::new(EngineErrorKind::ImageMissing, error.to_string());
-                return Err(match std::error::Error::source(&error) {
-                    Some(source) => missing.because(source.to_string()),
-                    None => missing,
-                });
+                let what = format!("{}; {}", Reason(&error), engine.remedy(image));
+                return Err(EngineError::new(EngineErrorKind::ImageMissing, what));
             }
         }
         if told.elapsed() >= PROGRESS_INTERVAL {

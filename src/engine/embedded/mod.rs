@@ -449,6 +449,10 @@ impl Source for Shared {
     fn missing(&self, image: &str) -> String {
         format!("the image store {} has no image `{image}`", self.store.root().display())
     }
+
+    fn remedy(&self, image: &str) -> String {
+        format!("`dcgi image pull {image}`, `dcgi image load` or `import` puts it there")
+    }
 }
 
 async fn tidy_regularly(engine: Weak<Shared>) {

@@ -27,11 +27,7 @@ pub(super) fn spec(
         Network::Host => sandbox::Network::Host,
         Network::None | Network::Bridge | Network::Named(_) => sandbox::Network::Own,
     };
-    if program.command_line(base.config()).is_empty() && program.rootfs.is_some() {
-        let what =
-            format!("{} says nothing of a program: `entrypoint` or `command` has to", program.made_from());
-        return Err(EngineError::new(EngineErrorKind::Refused, what));
-    }
+    program.has_command(base.config())?;
     if let (Base::Machine(_), Some(path)) = (base, unseen(program, base)) {
         let folder = path.parent().unwrap_or(&path).display();
         return Err(EngineError::new(
