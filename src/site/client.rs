@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, 
 use ipnet::IpNet;
 use tower::{Layer, Service};
 
+use super::access_log::Remote;
 use super::refusal;
 use crate::cgi::split_host;
 use crate::connection::ConnectionInfo;
@@ -51,10 +52,6 @@ pub enum ProxyHeaders {
     Forwarded,
 }
 
-/// The client's address, as a response's extension: for the layers in front.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Remote(pub(super) IpAddr);
-
 impl<S> Layer<S> for ClientLayer {
     type Service = IdentifyClient<S>;
 
@@ -80,17 +77,11 @@ where
         let (mut head, input) = request.into_parts();
         match Client::of(&mut head, &self.proxies) {
             Ok(client) => {
-                let remote = client.remote.map(|remote| Remote(remote.ip().to_canonical()));
-                head.extensions.insert(Arc::new(client));
-                let answered = self.inner.call(Request::from_parts(head, input));
-                async move {
-                    let mut response = answered.await?;
-                    if let Some(remote) = remote {
-                        response.extensions_mut().insert(remote);
-                    }
-                    Ok(response)
+                if let (Some(log), Some(remote)) = (head.extensions.get::<Remote>(), client.remote) {
+                    log.is(remote.ip().to_canonical());
                 }
-                .boxed()
+                head.extensions.insert(Arc::new(client));
+                self.inner.call(Request::from_parts(head, input)).boxed()
             }
             Err(failure) => {
                 let page = refusal(&head, &failure.into(), false);

@@ -35,6 +35,7 @@ pub use body::Body;
 pub use builder::HandlerBuilder;
 pub use client::ProxyHeaders;
 pub use inspect::{InspectError, Inspection};
+pub use request_id::REQUEST_SPAN;
 pub use route::{Route, RouteKind};
 pub use router::{Match, Router};
 

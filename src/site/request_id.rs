@@ -12,6 +12,10 @@ use tracing::Instrument;
 
 use crate::gateway::Input;
 
+/// The tracing target of the span that each request has, with the fields `request_id` and `route`: at the level of errors,
+/// so that whatever is logged of a request, at whichever level, carries both.
+pub const REQUEST_SPAN: &str = "dcgi::request";
+
 /// The response header that carries it.
 const X_REQUEST_ID: &str = "x-request-id";
 
@@ -51,7 +55,8 @@ where
     fn call(&mut self, mut request: Request<Input>) -> Self::Future {
         // UUIDs of version 7 begin with the time: logs sort by them.
         let id: Arc<str> = uuid::Uuid::now_v7().simple().to_string().into();
-        let span = tracing::info_span!("request", id = &*id, route = tracing::field::Empty);
+        let route = tracing::field::Empty;
+        let span = tracing::error_span!(target: REQUEST_SPAN, "request", request_id = &*id, route);
         request.extensions_mut().insert(RequestId(id.clone()));
         let answered = span.in_scope(|| self.0.call(request));
         async move {
