@@ -83,11 +83,14 @@ pub(super) fn routes(
     let mut base = Draft::new();
     base.route.program.engine = engine;
     let mut section = Section::new(defaults, " in [defaults]".to_owned(), context.problems);
-    for key in ["path", "host", "image", "command", "entrypoint"] {
+    for key in ["path", "host", "command", "entrypoint"] {
         section.refuse(key, "is out of place: each route has its own");
     }
     base.read(&mut section, context.base);
     base.check_mounts(&section);
+    if section.has("image") {
+        section.complain("rootfs", "routes have an image or a root directory by default, not both");
+    }
     let known = section.finish(&elsewhere);
 
     let mut routes = Vec::new();
@@ -151,19 +154,16 @@ impl Draft {
         section: &mut Section<'_>,
         header: Range<usize>,
     ) -> Option<(Option<String>, String)> {
-        let image = string("an image such as \"perl:5\"", |text| {
-            (!text.is_empty() && !text.contains(char::is_whitespace)).then(|| text.to_owned())
-        });
         let path = section.get("path", address::path);
         self.path = path.clone().unwrap_or_default();
         self.host = section.get("host", address::host);
-        section.set(&mut self.route.program.image, "image", image);
         section.set_list(&mut self.route.program.entrypoint, "entrypoint", any_string);
         section.set_list(&mut self.route.program.command, "command", any_string);
         // A route of a kind that comes later has no image; to ask for one would mislead.
         let has_root = ["image", "rootfs", "static"].iter().any(|key| section.has(key));
-        let required =
-            if has_root || self.route.program.rootfs.is_some() { &["path"][..] } else { &["path", "image"] };
+        let Program { image, rootfs, .. } = &self.route.program;
+        let has_root = has_root || rootfs.is_some() || !image.is_empty();
+        let required = if has_root { &["path"][..] } else { &["path", "image"] };
         for key in required.iter().filter(|key| !section.has(key)) {
             section.lacks(key, header.clone());
         }
@@ -205,9 +205,16 @@ impl Draft {
 
         let program = &mut route.program;
         section.set(&mut program.engine, "engine", engine);
+        let image = string("an image such as \"perl:5\"", |text| {
+            (!text.is_empty() && !text.contains(char::is_whitespace)).then(|| text.to_owned())
+        });
+        section.set(&mut program.image, "image", image);
         let directory = string("a directory such as \"./root\" or \"/\"", non_empty);
         let rootfs = section.get("rootfs", |value| Ok(mount::normal(&base.join(directory(value)?))));
-        // An image of the route's own wins over the defaults' directory.
+        // What a route says itself wins over the defaults' other.
+        if rootfs.is_some() && !section.has("image") {
+            program.image.clear();
+        }
         program.rootfs = rootfs.or(program.rootfs.take()).filter(|_| !section.has("image"));
         section.set(&mut program.working_dir, "working_dir", absolute());
         program.env.extend(section.entries("env", variable_name, any_string));
