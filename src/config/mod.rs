@@ -188,13 +188,7 @@ impl Config {
     }
 
     fn read_top_level(&mut self, section: &mut Section<'_>, base: &Path) {
-        let listen = |value: &DeValue<'_>| {
-            let listen = value::text(value, "an address such as \"127.0.0.1:8080\"")?;
-            match listen.parse().map_err(|error: ParseListenError| error.to_string())? {
-                Listen::Unix(path) => Ok(Listen::Unix(base.join(path))),
-                tcp => Ok(tcp),
-            }
-        };
+        let listen = |value: &DeValue<'_>| Listen::read(value, base);
         let network = |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
         let header_size = size(LEAST_HEADER_SIZE, MOST_HEADER_SIZE);
 

@@ -184,7 +184,39 @@ fn listen_is_one_address_or_a_list() {
 #[test]
 fn a_unix_socket_is_taken_from_the_directory_of_the_file() {
     let config = parse(&format!("listen = 'unix:run/s'\n{ROUTE}")).unwrap();
-    assert_eq!(config.listen, [Listen::Unix(PathBuf::from("/etc/dcgi/run/s"))]);
+    assert_eq!(config.listen, [Listen::unix("/etc/dcgi/run/s")]);
+}
+
+#[test]
+fn a_unix_socket_may_have_a_mode_and_a_group() {
+    let listen = |value: &str| parse(&format!("listen = {value}\n{ROUTE}")).unwrap().listen;
+    let socket =
+        Listen::Unix { path: PathBuf::from("/s"), mode: Some(0o660), group: Some("www-data".to_owned()) };
+    let table = "{ address = 'unix:/s', mode = '0660', group = 'www-data' }";
+    assert_eq!(listen(table), [socket.clone()]);
+    assert_eq!(listen(&format!("['[::1]:80', {table}]")), ["[::1]:80".parse().unwrap(), socket]);
+    assert_eq!(listen("{ address = '[::1]:80' }"), ["[::1]:80".parse().unwrap()]);
+}
+
+#[test]
+fn what_a_table_of_listen_cannot_mean_is_told() {
+    for (table, why) in [
+        ("{ address = 'unix:/s', mode = 660 }", "expected a `mode` in octal and in quotes, such as \"0660\""),
+        (
+            "{ address = 'unix:/s', mode = '0999' }",
+            "expected a `mode` in octal and in quotes, such as \"0660\"",
+        ),
+        (
+            "{ address = 'unix:/s', mod = '0660' }",
+            "`mod` is unknown here; expected `address`, `mode` and `group`",
+        ),
+        ("{ address = '[::1]:1', mode = '0660' }", "`mode` and `group` are for a unix socket's file"),
+        ("{ mode = '0660' }", "expected an `address` in the table"),
+        ("{ address = '[::1]:1', tls = true }", "it comes later; expected `address`, `mode` and `group`"),
+    ] {
+        let error = error_above(&format!("listen = {table}"));
+        assert!(error.ends_with(why), "{error}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod client;
 pub mod docker;
 pub mod embedded;
 pub mod engine;
+pub mod front_end;
 pub mod gate;
 pub mod http2;
 pub mod images;
