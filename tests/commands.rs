@@ -394,3 +394,32 @@ fn the_log_can_be_json() {
     assert_eq!(access[0]["status"], 200);
     assert_eq!(access[0]["method"], "GET");
 }
+#[test]
+fn run_takes_volumes_a_user_and_memory_as_docker_does() {
+    let folder = unique_path("volume");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("file"), "through the volume").unwrap();
+    let volume = format!("{}:/data:ro", folder.display());
+    let options = ["-v", &volume, "--user", "1000:1001", "--memory", "64m", "-e", "PATH"];
+    let response = run_once(&options, "text&file=/data/file&file=/proc/self/status&env=PATH");
+    std::fs::remove_dir_all(&folder).unwrap();
+    let text = response.text();
+    assert!(text.starts_with("through the volume"), "{text}");
+    assert!(text.contains("Uid:\t1000\t1000") && text.contains("Gid:\t1001\t1001"), "{text}");
+    assert!(text.contains(&format!("={}\n", std::env::var("PATH").unwrap())), "{text}");
+}
+
+#[test]
+fn run_says_what_an_option_should_have_been() {
+    for (options, why) in [
+        (["-v", "data:relative"], "an absolute path in the container"),
+        (["--memory", "lots"], "expected a size such as 512m"),
+        (["--user", "a b"], "expected a user such as"),
+        (["-e", "=b"], "expected NAME=VALUE"),
+    ] {
+        let (code, _, said) = dcgi(&[&["run", "image"], &options[..]].concat(), b"");
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+

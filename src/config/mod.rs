@@ -33,6 +33,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
+use crate::engine::{Network, Volume};
 use crate::site::{ProxyHeaders, Route};
 
 mod address;
@@ -42,8 +43,8 @@ mod listen;
 mod mount;
 mod route;
 mod section;
-mod value;
 mod unquoted;
+mod value;
 
 #[cfg(test)]
 mod tests;
@@ -97,6 +98,30 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self { max_connections: 1024, header_timeout: Duration::from_secs(10), max_header_size: 64 << 10 }
     }
+}
+
+/// A volume as `volumes` of a file has it, `SOURCE:TARGET[:ro|rw]`; a relative source begins in `base`.
+///
+/// # Errors
+/// What was expected, in words for whoever wrote it.
+pub fn parse_volume(text: &str, base: &Path) -> Result<Volume, String> {
+    mount::volume(base)(&DeValue::String(text.into()))
+}
+
+/// A user as `user` of a file has it, `user[:group]`.
+///
+/// # Errors
+/// As [`parse_volume`].
+pub fn parse_user(text: &str) -> Result<String, String> {
+    route::user(&DeValue::String(text.into()))
+}
+
+/// A network as `network` of a file has it.
+///
+/// # Errors
+/// As [`parse_volume`].
+pub fn parse_network(text: &str) -> Result<Network, String> {
+    route::network(&DeValue::String(text.into()))
 }
 
 // === impl Config ===

@@ -228,11 +228,11 @@ impl Draft {
         said.memory |= section.has("memory");
         said.cpus |= section.has("cpus");
         said.pids |= section.has("pids");
-        section.set(&mut program.network, "network", string(NETWORK, network));
+        section.set(&mut program.network, "network", network);
         section.set(&mut program.read_only, "read_only", boolean);
         section.set_list(&mut program.tmpfs, "tmpfs", mount::tmpfs);
         section.set_list(&mut program.volumes, "volumes", mount::volume(base));
-        section.set(&mut program.user, "user", string("a user such as \"1000:1000\" or \"www-data\"", user));
+        section.set(&mut program.user, "user", user);
         section.set(&mut program.init, "init", boolean);
         section.set_list(&mut program.cap_add, "cap_add", capability);
         let policies =
@@ -355,16 +355,16 @@ fn check_pids(program: &Program, section: &Section<'_>) {
 
 // === the kinds of string a route has ===
 
-const NETWORK: &str = "\"none\", \"bridge\", \"host\" or the name of a network";
-
-fn network(text: &str) -> Option<Network> {
-    Some(match text {
-        "none" => Network::None,
-        "bridge" => Network::Bridge,
-        "host" => Network::Host,
-        name if mount::is_name(name) => Network::Named(name.to_owned()),
-        _ => return None,
-    })
+pub(super) fn network(value: &DeValue<'_>) -> Reading<Network> {
+    string("\"none\", \"bridge\", \"host\" or the name of a network", |text| {
+        Some(match text {
+            "none" => Network::None,
+            "bridge" => Network::Bridge,
+            "host" => Network::Host,
+            name if mount::is_name(name) => Network::Named(name.to_owned()),
+            _ => return None,
+        })
+    })(value)
 }
 
 fn absolute_path(text: &str) -> Option<String> {
@@ -376,10 +376,12 @@ fn non_empty(text: &str) -> Option<String> {
 }
 
 /// `user` or `user:group`.
-fn user(text: &str) -> Option<String> {
+pub(super) fn user(value: &DeValue<'_>) -> Reading<String> {
     let valid = |name: &str| !name.is_empty() && !name.contains(|c: char| c == ':' || c.is_whitespace());
-    let (user, group) = text.split_once(':').unwrap_or((text, "-"));
-    (valid(user) && valid(group)).then(|| text.to_owned())
+    string("a user such as \"1000:1000\" or \"www-data\"", |text| {
+        let (user, group) = text.split_once(':').unwrap_or((text, "-"));
+        (valid(user) && valid(group)).then(|| text.to_owned())
+    })(value)
 }
 
 fn media_type(text: &str) -> Option<String> {
