@@ -164,6 +164,59 @@ fn check_warns_of_directories_that_are_not_there() {
 fn a_configuration_file_that_is_not_there_is_named() {
     let (code, _, said) = dcgi(&["check", "-c", "/nowhere/dcgi.toml"], b"");
     assert_eq!(code, 1);
+#[test]
+fn check_warns_of_a_name_that_no_image_can_have() {
+    let file = File::new("[[route]]\npath = \"/p\"\nimage = \"No/SuchImage\"\n");
+    let (code, said, _) = dcgi(&["check", "-c", file.path()], b"");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("warning: route `/p`: `No/SuchImage` is no reference to an image"), "{said}");
+}
+
+#[test]
+fn check_warns_of_a_volume_that_its_user_cannot_write_to() {
+    let folder = unique_path("owned");
+    std::fs::create_dir_all(&folder).unwrap();
+    let route = |path: &str, more: &str| {
+        format!("[[route]]\npath = \"{path}\"\nrootfs = \"/\"\ncommand = [\"/bin/true\"]\n{more}\n")
+    };
+    let volume = |options: &str| format!("volumes = [\"{}:/data{options}\"]", folder.display());
+    let file = File::new(
+        &[
+            route("/stranger", &format!("user = \"1000:1000\"\n{}", volume(""))),
+            route("/reader", &format!("user = \"1000:1000\"\n{}", volume(":ro"))),
+            route("/named", &format!("user = \"nobody\"\n{}", volume(""))),
+            route("/owner", &format!("user = \"0:0\"\n{}", volume(""))),
+        ]
+        .concat(),
+    );
+    let (code, said, _) = dcgi(&["check", "-c", file.path()], b"");
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(code, 0, "{said}");
+    let warned: Vec<_> =
+        said.lines().filter(|line| line.contains("cannot write to the volume at /data")).collect();
+    assert_eq!(warned.len(), 2, "{said}");
+    assert!(warned[0].starts_with("warning: route `/stranger`: its user 1000:1000"), "{said}");
+    assert!(warned[1].starts_with("warning: route `/named`: its user 65534:65534"), "{said}");
+}
+
+#[test]
+fn check_looks_for_images_where_it_is_asked_to_and_pulls_none() {
+    let file = File::new(ROUTES);
+    let (code, said, _) = dcgi(&["check", "--images", "-c", file.path()], b"");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(&format!("route `/p`: image `{}` is there", docker::PROBE)), "{said}");
+    let route = "engine = \"docker\"\n[[route]]\npath = \"/p\"\nimage = \"dcgi-test/nosuch\"\n";
+    let file = File::new(&format!("{route}pull = \"never\"\n"));
+    let (code, said, _) = dcgi(&["check", "--images", "-c", file.path()], b"");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("warning: route `/p`: the container engine at "), "{said}");
+    assert!(said.contains("`docker build -t dcgi-test/nosuch .`"), "{said}");
+    let file = File::new(route);
+    let (code, said, _) = dcgi(&["check", "--images", "-c", file.path()], b"");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("image `dcgi-test/nosuch` is not here: it is pulled at the start"), "{said}");
+}
+
     let what = "dcgi: cannot read /nowhere/dcgi.toml: No such file or directory (os error 2)";
     assert_eq!(said, format!("{what}; `dcgi init` writes one to begin with, -c names another\n"));
 }

@@ -113,6 +113,14 @@ pub struct Removed {
     pub image: Option<String>,
 }
 
+/// Whether a text can name an image: by a reference, or by an id.
+///
+/// # Errors
+/// [`Reference`](StoreErrorKind::Reference), with what is wrong with it.
+pub fn check_name(text: &str) -> Result<(), StoreError> {
+    Name::parse(text).map(drop)
+}
+
 // === impl Store ===
 
 impl Store {

@@ -1,5 +1,7 @@
 //! `dcgi check`
 
+mod writers;
+
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -9,18 +11,21 @@ use comfy_table::Table;
 use dcgi::config::Config;
 use dcgi::engine::auto::survey;
 use dcgi::engine::embedded::EmbeddedEngine;
-use dcgi::engine::{Choice, Isolation};
+use dcgi::engine::{Choice, EngineErrorKind, Isolation, Program, PullPolicy};
 use dcgi::gateway::{Output, ProgramRoute};
-use dcgi::images::Store;
+use dcgi::images::{Store, check_name};
 use dcgi::site::Route;
 
 use super::ConfigFile;
-use super::engine::{self, served};
+use super::engine::{self, Use, served};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
     file: ConfigFile,
+    /// Look for each route's image where its engine has them; none is pulled. Exits with 1 where one cannot be had
+    #[arg(long)]
+    images: bool,
 }
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
@@ -42,6 +47,17 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             "\nwarning: route `{}`: {missing}: its requests will be answered with 502, unless its engine is on another machine",
             route.name()
         );
+    }
+    for (route, ProgramRoute { program, .. }) in served(&config.routes) {
+        if program.rootfs.is_none()
+            && let Err(error) = check_name(&program.image)
+        {
+            let error = super::describe(&error.into());
+            println!("\nwarning: route `{}`: {error}: its requests will be answered with 502", route.name());
+        }
+        for refused in writers::refused(program) {
+            println!("\nwarning: route `{}`: {refused}", route.name());
+        }
     }
     for route in &config.routes {
         if let Some(ProgramRoute { program, .. }) = route.program()
@@ -65,7 +81,41 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             println!("\nwarning: {shortcoming}");
         }
     }
+    if options.images && !images(&config).await? {
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says of each route's image whether it is there; gives whether each can be had, here or by a pull.
+async fn images(config: &Config) -> anyhow::Result<bool> {
+    let engine = engine::connect(config, Use::Once).await?;
+    let mut all = true;
+    for (route, ProgramRoute { program, .. }) in served(&config.routes) {
+        let route = route.name();
+        // Looked for, and not pulled.
+        let looked_for = Program { pull: PullPolicy::Never, ..program.clone() };
+        match engine.image(&looked_for).await {
+            Ok(image) if program.command_line(&image).is_empty() => {
+                all = false;
+                println!(
+                    "\nwarning: route `{route}`: {} names no program: `command` has to",
+                    program.made_from()
+                );
+            }
+            Ok(_) => println!("\nroute `{route}`: {} is there", program.made_from()),
+            Err(error)
+                if error.kind() == EngineErrorKind::ImageMissing && program.pull != PullPolicy::Never =>
+            {
+                println!("\nroute `{route}`: {} is not here: it is pulled at the start", program.made_from());
+            }
+            Err(error) => {
+                all = false;
+                println!("\nwarning: route `{route}`: {}", super::describe(&error.into()));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Which engine each route's requests would go to.
