@@ -245,7 +245,7 @@ fn an_address_that_is_taken_says_what_to_do() {
 #[test]
 fn inspect_prints_environment_container_and_limits() {
     let file = File::new(ROUTES);
-    let (code, out, _) = dcgi(&["inspect", "/p/x%20y?a=b", "-c", file.path()], b"");
+    let (code, out, _) = dcgi(&["inspect", "-v", "/p/x%20y?a=b", "-c", file.path()], b"");
     assert_eq!(code, 0, "{out}");
     for line in [
         "route      /p",
@@ -294,6 +294,30 @@ fn inspect_and_check_show_what_a_shared_container_has_for_all_its_requests() {
 fn inspect_runs_nothing() {
     let file =
         File::new("engine = \"docker\"\n[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\n");
+#[test]
+fn inspect_shows_the_engines_words_only_where_it_is_asked_to() {
+    let file = File::new(ROUTES);
+    let (code, out, _) = dcgi(&["inspect", "/p", "-c", file.path()], b"");
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("environment") && !out.contains("HostConfig"), "{out}");
+}
+
+#[test]
+fn inspect_pulls_nothing_and_shows_what_is_known_without_the_image() {
+    let file = File::new("engine = \"docker\"\n[[route]]\npath = \"/p\"\nimage = \"localhost:1/no/such\"\n");
+    let (code, out, said) = dcgi(&["inspect", "/p/x", "-c", file.path()], b"");
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("pulling"), "{said}");
+    for line in [
+        "           it is not here: it is pulled when the route is first used",
+        "command    (the image's)",
+        "  PATH_INFO=/x",
+        "           memory 256.0 MiB",
+    ] {
+        assert!(out.lines().any(|found| found == line), "`{line}` is not in\n{out}");
+    }
+}
+
     let events = |since: &str| {
         let until = docker::docker(&["info", "--format", "{{.SystemTime}}"]);
         let filters = ["--filter", "event=create", "--filter", "label=dcgi.request=inspect"];
@@ -433,7 +457,145 @@ fn an_unknown_subcommand_is_the_command_lines_error() {
     let (code, _, said) = dcgi(&["sreve"], b"");
     assert_eq!(code, 2);
     assert!(said.contains("serve"), "{said}");
-    assert_eq!(dcgi(&["--version"], b"").1, format!("dcgi {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_version_names_a_commit_of_the_repository_that_it_was_built_in() {
+    let here = env!("CARGO_MANIFEST_DIR");
+    let (_, said, _) = dcgi(&["--version"], b"");
+    let version = format!("dcgi {}", env!("CARGO_PKG_VERSION"));
+    let commit = said.strip_prefix(&version).unwrap().trim();
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(["-C", here]).args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    match git(&["rev-parse", "HEAD"]) {
+        (true, head) => {
+            assert_eq!(build_script::commit(here.as_ref()).as_deref(), Some(&head[..12]));
+            let named = commit.strip_prefix('(').and_then(|commit| commit.strip_suffix(')')).unwrap();
+            // While it is developed, what came after it is built in too.
+            let named = named.trim_end_matches('+');
+            assert!(named.len() == 12 && git(&["cat-file", "-e", named]).0, "{said}");
+        }
+        // A package that was unpacked somewhere.
+        (false, _) => assert!(commit.is_empty() || build_script::commit(here.as_ref()).is_some(), "{said}"),
+    }
+}
+
+#[test]
+fn a_package_has_the_commit_that_cargo_has_noted_and_not_that_of_a_repository_around_it() {
+    // Below target/, which is in the repository.
+    let package = unique_path("package");
+    std::fs::create_dir_all(&package).unwrap();
+    assert_eq!(build_script::commit(&package), None);
+    let noted = "{\n  \"git\": {\n    \"sha1\": \"0123456789abcdef0123456789abcdef01234567\"\n  },\n  \"path_in_vcs\": \"\"\n}";
+    std::fs::write(package.join(".cargo_vcs_info.json"), noted).unwrap();
+    assert_eq!(build_script::commit(&package).as_deref(), Some("0123456789ab"));
+    std::fs::remove_dir_all(&package).unwrap();
+}
+
+// === what is made from the command line's own description ===
+
+#[test]
+fn help_lists_every_command_by_what_it_is_for() {
+    let (code, out, _) = dcgi(&["--help"], b"");
+    assert_eq!(code, 0);
+    let at = |text: &str| out.find(text).unwrap_or_else(|| panic!("`{text}` is not in\n{out}"));
+    let order = [
+        "\nServe:",
+        "\n  serve ",
+        "\n  run ",
+        "\nConfigure and look:",
+        "\n  init ",
+        "\n  check ",
+        "\nImages:",
+        "\n  image ",
+    ];
+    assert!(order.windows(2).all(|pair| at(pair[0]) < at(pair[1])), "{out}");
+    assert!(out.contains("--log-format"), "{out}");
+    assert!(!out.contains("demo-page"), "{out}");
+}
+
+#[test]
+fn completions_are_a_script_that_its_shell_can_read() {
+    let (code, script, _) = dcgi(&["completions", "bash"], b"");
+    assert_eq!(code, 0);
+    // bash completes `dcgi im`, and the options of a command.
+    let ask = "\nCOMP_WORDS=(dcgi im); COMP_CWORD=1; _dcgi dcgi im dcgi; echo \"${COMPREPLY[@]}\"\n\
+               COMP_WORDS=(dcgi check --im); COMP_CWORD=2; _dcgi dcgi --im check; echo \"${COMPREPLY[@]}\"\n";
+    let (succeeded, said) =
+        common::piped(Command::new("bash").arg("-s"), format!("{script}{ask}").as_bytes());
+    assert!(succeeded, "{said}");
+    assert_eq!(said, "image\n--images\n");
+    for shell in ["zsh", "fish"] {
+        let (code, script, _) = dcgi(&["completions", shell], b"");
+        assert!(code == 0 && script.contains("inspect"), "{script}");
+    }
+    assert_eq!(dcgi(&["completions", "tcsh"], b"").0, 2);
+}
+
+#[test]
+fn man_prints_a_page_for_each_command() {
+    let (code, page, _) = dcgi(&["man"], b"");
+    assert_eq!(code, 0);
+    assert!(page.contains(".TH dcgi 1") && page.contains("dcgi\\-serve(1)"), "{page}");
+    let (code, page, _) = dcgi(&["man", "image", "pull"], b"");
+    assert_eq!(code, 0);
+    assert!(page.contains(".TH dcgi-image-pull 1"), "{page}");
+    let (code, _, said) = dcgi(&["man", "nothing"], b"");
+    assert_eq!(code, 1);
+    assert!(said.contains("`dcgi` has no command `nothing`; it has serve, run"), "{said}");
+    let folder = unique_path("man");
+    std::fs::create_dir_all(&folder).unwrap();
+    let (code, _, said) = dcgi(&["man", "--to", folder.to_str().unwrap()], b"");
+    assert_eq!(code, 0, "{said}");
+    for page in ["dcgi.1", "dcgi-serve.1", "dcgi-image-pull.1"] {
+        assert!(folder.join(page).exists(), "{page}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+// === dcgi init ===
+
+#[test]
+fn init_writes_a_file_that_works_and_touches_none_that_is_there() {
+    let path = unique_path("init.toml");
+    let name = path.to_str().unwrap();
+    let (code, out, said) = dcgi(&["init", name], b"");
+    assert_eq!(code, 0, "{said}");
+    assert!(out.contains(&format!("wrote {name}")), "{out}");
+    let (code, _, said) = dcgi(&["check", "-c", name], b"");
+    assert_eq!(code, 0, "{said}");
+    let (code, out, said) = dcgi(&["invoke", "/hello", "-c", name], b"");
+    assert_eq!((code, out.as_str()), (0, "Hello, you asked for /hello\n"), "{said}");
+    std::fs::write(&path, "mine").unwrap();
+    let (code, _, said) = dcgi(&["init", name], b"");
+    assert_eq!(code, 1);
+    assert!(said.contains("is there already, and stays as it is"), "{said}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn what_init_has_commented_out_is_what_holds_anyway() {
+    let (code, text, _) = dcgi(&["init", "-"], b"");
+    assert_eq!(code, 0);
+    // All keys of the server and of [defaults], and none of the further routes.
+    let keys = text.split("# A first route").next().unwrap();
+    let written = uncommented(keys);
+    let route = "[[route]]\npath = \"/x\"\nimage = \"i\"\n";
+    let parse = |text: String| dcgi::config::Config::parse(&text, "dcgi.toml".as_ref()).unwrap();
+    assert_eq!(parse(format!("{written}{route}")), parse(route.to_owned()));
+    // Those parse too.
+    assert_eq!(parse(uncommented(&text)).routes.len(), 3);
+}
+
+/// A file with all of its keys: those that stand behind a # without a blank.
+fn uncommented(text: &str) -> String {
+    let is_key = |line: &&str| !line.is_empty() && !line.starts_with(' ');
+    let key =
+        |line: &'_ str| line.strip_prefix('#').filter(is_key).map(str::to_owned).unwrap_or(line.to_owned());
+    text.lines().map(|line| key(line) + "\n").collect()
 }
 
 #[test]

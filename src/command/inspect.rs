@@ -1,11 +1,12 @@
 //! `dcgi inspect`
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use bytesize::ByteSize;
 use clap::Args;
 use dcgi::Handler;
-use dcgi::engine::Isolation;
+use dcgi::engine::{EngineError, EngineErrorKind, Isolation, PullPolicy};
 use http::Method;
 
 use super::check::or_none;
@@ -21,6 +22,9 @@ pub(super) struct Options {
     /// The request's method
     #[arg(short = 'X', long, default_value = "GET")]
     method: Method,
+    /// Show the container too, as the engine would be asked for it
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
@@ -39,10 +43,21 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         Some(directory) => println!("rootfs     {}", directory.display()),
         None => println!("image      {}", route.program.image),
     }
-    let mut command = route.program.command_line(&found.image);
+    let image = found.image.as_ref().ok().cloned().unwrap_or_default();
+    if let Err(error) = &found.image {
+        let is_pulled =
+            error.kind() == EngineErrorKind::ImageMissing && route.program.pull != PullPolicy::Never;
+        match is_pulled {
+            true => println!("           it is not here: it is pulled when the route is first used"),
+            false => println!("           {}", error_of(error)),
+        }
+    }
+    let mut command = route.program.command_line(&image);
     command.extend(found.invocation.args.iter().cloned());
-    println!("command    {}", command.join(" "));
-    let folder = found.invocation.working_dir.as_deref().unwrap_or(&found.image.working_dir);
+    let of_the_image = found.image.is_err().then_some("(the image's)");
+    println!("command    {}", of_the_image.filter(|_| command.is_empty()).unwrap_or(&command.join(" ")));
+    let folder = found.invocation.working_dir.as_deref().unwrap_or(&image.working_dir);
+    let folder = of_the_image.filter(|_| folder.is_empty()).unwrap_or(folder);
     println!("directory  {}", if folder.is_empty() { "/" } else { folder });
     match route.program.isolation {
         Isolation::Fresh => println!("isolation  fresh: each request has a container of its own"),
@@ -71,7 +86,14 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     for (name, value) in &found.invocation.env {
         println!("  {name}={}", value.display());
     }
-    println!("\ncontainer, as the engine would be asked for it");
-    println!("{}", serde_json::to_string_pretty(&found.container)?);
+    if options.verbose {
+        println!("\ncontainer, as the engine would be asked for it");
+        println!("{}", serde_json::to_string_pretty(&found.container)?);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An error of the engine with what lies below it, in one line.
+fn error_of(error: &EngineError) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -48,7 +48,7 @@ use clock::Activity;
 use exchange::Exchange;
 
 use crate::connection::{ClientConnection, Taken};
-use crate::engine::{Engine, ImageConfig, Invocation, Lease};
+use crate::engine::{Engine, EngineError, ImageConfig, Invocation, Lease, Program, PullPolicy};
 
 /// How often one request may be sent on to another path here.
 pub(crate) const MAX_LOCAL_REDIRECTS: usize = 5;
@@ -121,16 +121,18 @@ impl Gateway {
         whole.within(self.inner.route.limits.timeout)
     }
 
-    /// What a request would run, without running it: the route, what its image says, what the program would get, and
-    /// the container in the engine's own words.
+    /// What a request would run, without running or pulling it: the route, what its image says or why that is not known,
+    /// what the program would get, and the container in the engine's own words.
     pub(crate) async fn inspect(
         &self,
         client: &Client,
         head: &request::Parts,
         path_info: &[u8],
-    ) -> Result<(Arc<ProgramRoute>, ImageConfig, Invocation, serde_json::Value), Failure> {
+    ) -> (Arc<ProgramRoute>, Result<ImageConfig, EngineError>, Invocation, serde_json::Value) {
         let Inner { engine, route, .. } = &*self.inner;
-        let image = engine.image(&route.program).await?;
+        let looked_for = Program { pull: PullPolicy::Never, ..route.program.clone() };
+        let found = engine.image(&looked_for).await;
+        let image = found.as_ref().ok().cloned().unwrap_or_default();
         let length = head.headers.get(CONTENT_LENGTH);
         let request = invocation::Request {
             id: &"inspect".into(),
@@ -142,7 +144,7 @@ impl Gateway {
         };
         let invocation = self.inner.invocation(&image, &request);
         let container = engine.describe(&route.program, &invocation);
-        Ok((route.clone(), image, invocation, container))
+        (route.clone(), found, invocation, container)
     }
 }
 
@@ -206,9 +208,9 @@ impl Inner {
             image = self.engine.image(&route.program) => image.map_err(Failure::from)?,
             timeout = deadline.passed() => return Err(Failure::DeadlinePassed(timeout).into()),
         };
+        route.program.has_command(&image).map_err(Failure::from)?;
         let request = invocation::Request {
             id: &id,
-        route.program.has_command(&image).map_err(Failure::from)?;
             client: &client,
             head: &head,
             path_info: &path_info,

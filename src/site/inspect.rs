@@ -6,7 +6,7 @@ use http::request;
 
 use super::Handler;
 use super::dispatch::Endpoint;
-use crate::engine::{ImageConfig, Invocation};
+use crate::engine::{EngineError, ImageConfig, Invocation};
 use crate::gateway::{Client, Failure, ProgramRoute};
 
 /// What [`Handler::inspect`] found.
@@ -17,22 +17,21 @@ pub struct Inspection {
     pub name: Arc<str>,
     /// What is configured for it.
     pub route: Arc<ProgramRoute>,
-    /// What its image says.
-    pub image: ImageConfig,
+    /// What its image says, or why that is not known. Then what follows is without what the image has to say.
+    pub image: Result<ImageConfig, EngineError>,
     /// What the program would get.
     pub invocation: Invocation,
     /// What the engine would be asked for, in its own words.
     pub container: serde_json::Value,
 }
 
-/// Why nothing would run: the request is malformed, no route matches, or the engine does not know the image.
+/// Why nothing would run: the request is malformed, or no route matches.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct InspectError(#[from] Failure);
 
 impl Handler {
-    /// Finds out what a request would run. The image is looked up, and pulled where its policy says so; nothing
-    /// is started.
+    /// Finds out what a request would run. The image is looked up, and not pulled; nothing is started.
     ///
     /// # Errors
     /// Where nothing would run.
@@ -44,7 +43,7 @@ impl Handler {
         let client = Client::of(&mut head, &self.site.proxies)?;
         let (target, path_info) = self.site.routes.find(&client.host, &head)?;
         let Endpoint::Program(gateway) = &target.endpoint;
-        let (route, image, invocation, container) = gateway.inspect(&client, &head, &path_info).await?;
+        let (route, image, invocation, container) = gateway.inspect(&client, &head, &path_info).await;
         Ok(Inspection { name: target.name.clone(), route, image, invocation, container })
     }
 }
