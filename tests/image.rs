@@ -418,6 +418,28 @@ fn indexes_that_name_each_other_again_and_again_are_refused_before_any_of_it_is_
     place.is_empty();
 }
 
+#[test]
+fn on_a_terminal_it_is_shown_how_much_of_an_archive_has_been_read() {
+    let place = Place::new();
+    let archive = probe_archive(&place);
+    let size = fs::metadata(&archive).unwrap().len();
+    let load = format!("{} image load {}", env!("CARGO_BIN_EXE_dcgi"), archive.display());
+    // script(1) gives it a terminal.
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &load, "/dev/null"])
+        .env("DCGI_STORE", place.store())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    let whole = bytesize::ByteSize::b(size).to_string();
+    assert!(said.contains(&format!("{}  {whole} of {whole}", archive.display())), "{said}");
+    // Into a file there is only what is printed.
+    let plain = place.command(&["load", archive.to_str().unwrap()]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&plain.stderr), "");
+}
+
 // === ends that nobody planned ===
 
 #[test]

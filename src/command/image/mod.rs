@@ -1,22 +1,20 @@
 //! `dcgi image`
 
-use std::collections::BTreeMap;
+mod progress;
+
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use dcgi::engine::ImageConfig;
-use dcgi::images::{Image, Listed, Progress, Store};
+use dcgi::images::{Image, Listed, Store};
 
-/// How often the lines of a pull are drawn anew.
-const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
+use progress::{Lines, Watched};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -104,10 +102,29 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 fn open(file: &PathBuf) -> anyhow::Result<Box<dyn Read>> {
+    let is_terminal = io::stderr().is_terminal();
     if file.as_os_str() == "-" {
-        return Ok(Box::new(io::stdin().lock()));
+        let archive = io::stdin().lock();
+        return Ok(match is_terminal {
+            true => Box::new(Watched::new(archive, "standard input", None)),
+            false => Box::new(archive),
+        });
     }
-    Ok(Box::new(File::open(file).with_context(|| format!("cannot read {}", file.display()))?))
+    if file.is_dir() {
+        bail!(
+            "{0} is a directory: `tar -C {0} -c .`, and - in its place, gives an archive of it; or serve it as it is, \
+             by `rootfs`",
+            file.display()
+        );
+    }
+    let within = || format!("cannot read {}", file.display());
+    let archive = File::open(file).with_context(within)?;
+    if !is_terminal {
+        return Ok(Box::new(archive));
+    }
+    let about = archive.metadata().with_context(within)?;
+    let size = about.is_file().then(|| about.len());
+    Ok(Box::new(Watched::new(archive, &file.display().to_string(), size)))
 }
 
 /// The image that there is now.
@@ -190,59 +207,6 @@ async fn pull(store: &Store, reference: &str) -> anyhow::Result<()> {
     Ok(say(&image)?)
 }
 
-/// What a terminal shows of a pull: a line for each layer, drawn anew in its place.
-struct Lines {
-    is_terminal: bool,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    layers: BTreeMap<String, (u64, u64)>,
-    drawn: usize,
-    last: Option<Instant>,
-}
-
-impl Lines {
-    fn new(is_terminal: bool) -> Self {
-        Self { is_terminal, state: Mutex::default() }
-    }
-
-    fn note(&self, progress: Progress) {
-        if !self.is_terminal {
-            return;
-        }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match progress {
-            Progress::Layer { digest, received, total } => {
-                let done = received == total;
-                state.layers.insert(digest, (received, total));
-                if done || state.last.is_none_or(|last| last.elapsed() >= REDRAW_INTERVAL) {
-                    state.last = Some(Instant::now());
-                    eprint!("{}", state.draw());
-                }
-            }
-            Progress::Present => eprintln!("the image is here already"),
-            Progress::Unpacking => eprintln!("unpacking"),
-            _ => {}
-        }
-    }
-}
-
-impl State {
-    fn draw(&mut self) -> String {
-        // Up to the first line; each is cleared before it is written.
-        let mut text = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
-        for (digest, (received, total)) in &self.layers {
-            let digits: String = digest.trim_start_matches("sha256:").chars().take(12).collect();
-            let (received, total) = (ByteSize::b(*received), ByteSize::b(*total));
-            text += &format!("\x1b[2K{digits}  {received} of {total}\n");
-        }
-        self.drawn = self.layers.len();
-        text
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,13 +219,5 @@ mod tests {
         assert_eq!(words("--cmd", given(&["a"])).unwrap(), ["a"]);
         let error = words("--cmd", given(&["[1]"])).unwrap_err().to_string();
         assert!(error.contains("--cmd [1]: expected a JSON list of words"), "{error}");
-    }
-
-    #[test]
-    fn layers_are_drawn_in_their_places() {
-        let mut state = State::default();
-        state.layers.insert("sha256:0123456789abcdef".to_owned(), (1024, 2048));
-        assert_eq!(state.draw(), "\x1b[2K0123456789ab  1.0 KiB of 2.0 KiB\n");
-        assert!(state.draw().starts_with("\x1b[1A\x1b[2K"));
     }
 }
