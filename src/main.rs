@@ -4,8 +4,6 @@ mod command;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    command::agent_if_called().unwrap_or_else(|| command::run(command::Command::parse()))
+    command::agent_if_called().unwrap_or_else(|| command::run(command::parse()))
 }

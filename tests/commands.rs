@@ -2,6 +2,10 @@
 
 mod common;
 
+#[path = "../build.rs"]
+#[allow(dead_code, reason = "it is a program of its own")]
+mod build_script;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -161,10 +165,6 @@ fn check_warns_of_directories_that_are_not_there() {
 }
 
 #[test]
-fn a_configuration_file_that_is_not_there_is_named() {
-    let (code, _, said) = dcgi(&["check", "-c", "/nowhere/dcgi.toml"], b"");
-    assert_eq!(code, 1);
-#[test]
 fn check_warns_of_a_name_that_no_image_can_have() {
     let file = File::new("[[route]]\npath = \"/p\"\nimage = \"No/SuchImage\"\n");
     let (code, said, _) = dcgi(&["check", "-c", file.path()], b"");
@@ -217,6 +217,10 @@ fn check_looks_for_images_where_it_is_asked_to_and_pulls_none() {
     assert!(said.contains("image `dcgi-test/nosuch` is not here: it is pulled at the start"), "{said}");
 }
 
+#[test]
+fn a_configuration_file_that_is_not_there_is_named() {
+    let (code, _, said) = dcgi(&["check", "-c", "/nowhere/dcgi.toml"], b"");
+    assert_eq!(code, 1);
     let what = "dcgi: cannot read /nowhere/dcgi.toml: No such file or directory (os error 2)";
     assert_eq!(said, format!("{what}; `dcgi init` writes one to begin with, -c names another\n"));
 }
@@ -270,7 +274,7 @@ fn inspect_and_check_show_what_a_shared_container_has_for_all_its_requests() {
     let file = File::new(
         &ROUTES.replace("env = { GREETING = \"hi\" }", "isolation = \"shared\"\nmax_concurrency = 3"),
     );
-    let (code, out, _) = dcgi(&["inspect", "/p", "-c", file.path()], b"");
+    let (code, out, _) = dcgi(&["inspect", "-v", "/p", "-c", file.path()], b"");
     assert_eq!(code, 0, "{out}");
     for line in [
         "isolation  shared: 1 of them; memory, cpus and pids are for all requests in one together",
@@ -290,10 +294,6 @@ fn inspect_and_check_show_what_a_shared_container_has_for_all_its_requests() {
     );
 }
 
-#[test]
-fn inspect_runs_nothing() {
-    let file =
-        File::new("engine = \"docker\"\n[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\n");
 #[test]
 fn inspect_shows_the_engines_words_only_where_it_is_asked_to() {
     let file = File::new(ROUTES);
@@ -318,6 +318,10 @@ fn inspect_pulls_nothing_and_shows_what_is_known_without_the_image() {
     }
 }
 
+#[test]
+fn inspect_runs_nothing() {
+    let file =
+        File::new("engine = \"docker\"\n[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\n");
     let events = |since: &str| {
         let until = docker::docker(&["info", "--format", "{{.SystemTime}}"]);
         let filters = ["--filter", "event=create", "--filter", "label=dcgi.request=inspect"];
@@ -436,6 +440,35 @@ fn run_once(options: &[&str], steps: &str) -> common::Response {
 fn run_serves_one_image_at_the_root() {
     let response = run_once(&["-e", "GREETING=hi"], "text&env=GREETING&env=PATH_INFO");
     assert_eq!((response.status, response.text().as_str()), (200, "=hi\n=/any/path\n"));
+}
+
+#[test]
+fn run_takes_volumes_a_user_and_memory_as_docker_does() {
+    let folder = unique_path("volume");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("file"), "through the volume").unwrap();
+    let volume = format!("{}:/data:ro", folder.display());
+    let options = ["-v", &volume, "--user", "1000:1001", "--memory", "64m", "-e", "PATH"];
+    let response = run_once(&options, "text&file=/data/file&file=/proc/self/status&env=PATH");
+    std::fs::remove_dir_all(&folder).unwrap();
+    let text = response.text();
+    assert!(text.starts_with("through the volume"), "{text}");
+    assert!(text.contains("Uid:\t1000\t1000") && text.contains("Gid:\t1001\t1001"), "{text}");
+    assert!(text.contains(&format!("={}\n", std::env::var("PATH").unwrap())), "{text}");
+}
+
+#[test]
+fn run_says_what_an_option_should_have_been() {
+    for (options, why) in [
+        (["-v", "data:relative"], "an absolute path in the container"),
+        (["--memory", "lots"], "expected a size such as 512m"),
+        (["--user", "a b"], "expected a user such as"),
+        (["-e", "=b"], "expected NAME=VALUE"),
+    ] {
+        let (code, _, said) = dcgi(&[&["run", "image"], &options[..]].concat(), b"");
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(why), "{said}");
+    }
 }
 
 #[test]
@@ -609,32 +642,3 @@ fn the_log_can_be_json() {
     assert_eq!(access[0]["status"], 200);
     assert_eq!(access[0]["method"], "GET");
 }
-#[test]
-fn run_takes_volumes_a_user_and_memory_as_docker_does() {
-    let folder = unique_path("volume");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("file"), "through the volume").unwrap();
-    let volume = format!("{}:/data:ro", folder.display());
-    let options = ["-v", &volume, "--user", "1000:1001", "--memory", "64m", "-e", "PATH"];
-    let response = run_once(&options, "text&file=/data/file&file=/proc/self/status&env=PATH");
-    std::fs::remove_dir_all(&folder).unwrap();
-    let text = response.text();
-    assert!(text.starts_with("through the volume"), "{text}");
-    assert!(text.contains("Uid:\t1000\t1000") && text.contains("Gid:\t1001\t1001"), "{text}");
-    assert!(text.contains(&format!("={}\n", std::env::var("PATH").unwrap())), "{text}");
-}
-
-#[test]
-fn run_says_what_an_option_should_have_been() {
-    for (options, why) in [
-        (["-v", "data:relative"], "an absolute path in the container"),
-        (["--memory", "lots"], "expected a size such as 512m"),
-        (["--user", "a b"], "expected a user such as"),
-        (["-e", "=b"], "expected NAME=VALUE"),
-    ] {
-        let (code, _, said) = dcgi(&[&["run", "image"], &options[..]].concat(), b"");
-        assert_eq!(code, 2, "{said}");
-        assert!(said.contains(why), "{said}");
-    }
-}
-

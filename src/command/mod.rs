@@ -4,7 +4,10 @@ mod agent;
 mod check;
 mod demo;
 mod engine;
+mod generate;
+mod help;
 mod image;
+mod init;
 mod inspect;
 mod invoke;
 mod logging;
@@ -13,11 +16,11 @@ mod serve;
 mod signals;
 mod url;
 
+use std::error::Error;
+use std::io;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::error::Error;
-use std::io;
 
 use anyhow::anyhow;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -25,7 +28,7 @@ use dcgi::config::EngineChoice;
 
 /// Serve HTTP from containers by CGI: any CGI program, from any image, in a fresh container for each request.
 #[derive(Debug, Parser)]
-#[command(name = "dcgi", version, max_term_width = 100)]
+#[command(name = "dcgi", version = env!("DCGI_VERSION"), max_term_width = 100)]
 pub(crate) struct Command {
     #[command(flatten)]
     logging: logging::Options,
@@ -49,6 +52,12 @@ enum Subcommands {
     Image(image::Options),
     /// Serve a built-in site, made of this executable alone
     Demo(demo::Options),
+    /// Write a dcgi.toml to begin with
+    Init(init::Options),
+    /// Print what has a shell complete dcgi's commands and options
+    Completions(generate::Completions),
+    /// Print a manual page
+    Man(generate::Pages),
     /// Run a program for SCGI requests: what waits inside containers
     Agent(agent::Options),
     /// A program of that site: what its containers run
@@ -90,6 +99,12 @@ fn engine_choice(text: &str) -> Result<EngineChoice, String> {
     }
 }
 
+/// The command line that this process was called with. Where it is wrong, or asks for help, the process ends here.
+pub(crate) fn parse() -> Command {
+    let matches = help::grouped(Command::command()).get_matches();
+    Command::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 /// Runs an agent, where that is what the command line says: before everything else, for a container waits for it.
 pub(crate) fn agent_if_called() -> Option<ExitCode> {
     agent::run_if_called()
@@ -111,6 +126,9 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Subcommands::Inspect(options) => block_on(inspect::run(options)),
         Subcommands::Invoke(options) => block_on(invoke::run(options)),
         Subcommands::Image(options) => block_on(image::run(options)),
+        Subcommands::Init(options) => init::run(&options),
+        Subcommands::Completions(options) => generate::completions(&options),
+        Subcommands::Man(options) => generate::man(&options),
         Subcommands::Demo(options) => block_on(demo::run(options)),
         Subcommands::DemoPage(options) => Ok(demo::page::run(&options)),
     };

@@ -731,6 +731,29 @@ fn what_is_a_routes_own_is_no_default() {
     }
 }
 
+#[test]
+fn an_image_of_the_defaults_is_for_routes_without_an_image_or_a_root_directory_of_their_own() {
+    let text = format!(
+        "[defaults]\nimage = 'base'\n{ROUTE}[[route]]\npath = '/y'\n\
+         [[route]]\npath = '/z'\nrootfs = '/'\ncommand = ['/bin/x']\n"
+    );
+    let programs = parse(&text).unwrap().routes.into_iter().map(|route| {
+        let program = route.program().unwrap().program.clone();
+        (program.image, program.rootfs.is_some())
+    });
+    let expected = [("i".to_owned(), false), ("base".to_owned(), false), (String::new(), true)];
+    assert_eq!(programs.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn the_defaults_have_an_image_or_a_root_directory() {
+    let text = "[defaults]\nimage = 'i'\nrootfs = '/'\n[[route]]\npath = '/x'\n";
+    assert_eq!(
+        errors(text)[0],
+        "dcgi.toml:3:10: `rootfs` = '/' in [defaults]: routes have an image or a root directory by default, not both"
+    );
+}
+
 // === the environment ===
 
 #[test]
@@ -763,29 +786,6 @@ fn a_variables_name_is_not_empty_and_has_no_equals_sign() {
         assert_eq!(
             error_with(line),
             format!(
-#[test]
-fn an_image_of_the_defaults_is_for_routes_without_an_image_or_a_root_directory_of_their_own() {
-    let text = format!(
-        "[defaults]\nimage = 'base'\n{ROUTE}[[route]]\npath = '/y'\n\
-         [[route]]\npath = '/z'\nrootfs = '/'\ncommand = ['/bin/x']\n"
-    );
-    let programs = parse(&text).unwrap().routes.into_iter().map(|route| {
-        let program = route.program().unwrap().program.clone();
-        (program.image, program.rootfs.is_some())
-    });
-    let expected = [("i".to_owned(), false), ("base".to_owned(), false), (String::new(), true)];
-    assert_eq!(programs.collect::<Vec<_>>(), expected);
-}
-
-#[test]
-fn the_defaults_have_an_image_or_a_root_directory() {
-    let text = "[defaults]\nimage = 'i'\nrootfs = '/'\n[[route]]\npath = '/x'\n";
-    assert_eq!(
-        errors(text)[0],
-        "dcgi.toml:3:10: `rootfs` = '/' in [defaults]: routes have an image or a root directory by default, not both"
-    );
-}
-
                 "dcgi.toml:4:9: `env` has the name {name:?} in route `/x`: expected a variable's name, not empty and \
                  without = and NUL"
             )
