@@ -22,6 +22,8 @@ pub(crate) struct Host {
     ordinary: Option<(u32, u32)>,
     /// An empty directory of ours, over which slots and sandboxes mount what is theirs.
     scratch: CString,
+    /// Whether our root cannot be exchanged for another as it is.
+    has_first_root: bool,
 }
 
 impl Host {
@@ -32,7 +34,8 @@ impl Host {
         let is_root = geteuid().is_root() && !in_user_namespace();
         let ordinary = (!is_root).then(|| (geteuid().as_raw(), getegid().as_raw()));
         let scratch = c_string(scratch.as_os_str().as_bytes())?;
-        Ok(Self { ordinary, scratch })
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        Ok(Self { ordinary, scratch, has_first_root: has_first_root(&mounts) })
     }
 
     /// Whether we are root on this machine, or what passes for it.
@@ -67,6 +70,9 @@ impl Host {
         steps.unshare(libc::CLONE_NEWNS, "a mount namespace");
         // What the host mounts and unmounts later still shows here, and nothing that is mounted here shows there.
         steps.mount(c"none", c"/", c"", libc::MS_REC | libc::MS_SLAVE, c"");
+        if self.has_first_root {
+            steps.cover_root(&self.scratch);
+        }
         steps
     }
 
@@ -114,9 +120,32 @@ fn half(resource: u32, (soft, hard): (u64, u64)) -> (u32, u64, u64) {
     (resource, half(soft), half(hard))
 }
 
+/// Whether the root is the first mount of all, below which there is none: an initramfs that nobody has left. Such a one
+/// pivot_root(2) refuses to exchange. Told by its parent, which is itself: proc_pid_mountinfo(5).
+fn has_first_root(mounts: &str) -> bool {
+    mounts.lines().any(|line| {
+        let mut fields = line.split(' ');
+        let (id, parent) = (fields.next(), fields.next());
+        id == parent && fields.nth(2) == Some("/")
+    })
+}
+
 /// Whether user ids are not what they are for the machine: user_namespaces(7), `uid_map`. Who is root there may not make
 /// devices, for one.
 fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_ascii_whitespace().ne(["0", "0", "4294967295"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_without_another_below_it_is_the_first() {
+        assert!(has_first_root("1 1 0:2 / / rw - rootfs none rw\n20 1 0:21 / /proc rw - proc proc rw\n"));
+        let switched = "24 1 0:23 / / rw - tmpfs tmpfs rw\n25 24 0:21 / /proc rw - proc proc rw\n";
+        assert!(!has_first_root(switched));
+        assert!(!has_first_root(""));
+    }
 }

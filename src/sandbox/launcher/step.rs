@@ -43,6 +43,7 @@ kinds![
     Enter,
     Restrict,
     Pivot,
+    CoverRoot,
     Directory,
     File,
     HostFile,
@@ -233,6 +234,12 @@ impl Steps {
         self.step(Kind::Pivot, false, format!("making {} the root", root.to_string_lossy())).string(root);
     }
 
+    /// Mounts the root once more, with all that is mounted below it, and takes that for the root: what is below is there
+    /// to be pivoted away from. The copy is made in an empty directory.
+    pub(in crate::sandbox) fn cover_root(&mut self, at: &CStr) {
+        self.step(Kind::CoverRoot, false, "mounting the initramfs above itself").string(at);
+    }
+
     /// Makes a directory where there is nothing.
     pub(in crate::sandbox) fn directory(&mut self, path: &CStr, mode: u32) {
         let step =
@@ -410,6 +417,7 @@ fn run_one(reader: &mut Reader<'_>, held: &mut Held, host_name: &[u8]) -> sys::R
             sys::restrict_mount(libc::AT_FDCWD, target, attributes, false)
         }
         Kind::Pivot => pivot(reader.string().ok_or(BROKEN)?),
+        Kind::CoverRoot => cover_root(reader.string().ok_or(BROKEN)?),
         Kind::Directory => {
             let (path, mode) = (reader.string().ok_or(BROKEN)?, reader.number().ok_or(BROKEN)?);
             or_exists(sys::mkdir(path, mode))
@@ -520,6 +528,15 @@ fn pivot(root: &CStr) -> sys::Result<()> {
     sys::chdir(root)?;
     sys::pivot_root(c".", c".")?;
     sys::unmount(c".")?;
+    sys::chdir(c"/")
+}
+
+/// As switch_root(8) does it, which leaves the first root below as well.
+fn cover_root(at: &CStr) -> sys::Result<()> {
+    sys::mount(c"/", at, c"", libc::MS_BIND | libc::MS_REC, c"")?;
+    sys::chdir(at)?;
+    sys::mount(c".", c"/", c"", libc::MS_MOVE, c"")?;
+    sys::chroot(c".")?;
     sys::chdir(c"/")
 }
 

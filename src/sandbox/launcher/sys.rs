@@ -140,6 +140,11 @@ pub(super) fn chdir(path: &CStr) -> Result<()> {
     unsafe { syscall!(SYS_chdir, path.as_ptr()) }.map(drop)
 }
 
+pub(super) fn chroot(path: &CStr) -> Result<()> {
+    // SAFETY: the path is NUL-terminated.
+    unsafe { syscall!(SYS_chroot, path.as_ptr()) }.map(drop)
+}
+
 /// Opens a path, no part of which may be a link, as what it is and no more: openat2(2), Linux 5.6.
 pub(super) fn reach(path: &CStr, flags: c_int) -> Result<Fd> {
     // SAFETY: all-zero bytes are a valid open_how.
