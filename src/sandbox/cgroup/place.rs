@@ -63,16 +63,25 @@ impl Place {
         name: &str,
     ) -> Result<(Version, PathBuf), String> {
         let mut refusal = String::new();
-        let mut candidates = vec![self.own.clone()];
-        if self.own != self.mount {
-            if self.version == Version::Two {
-                // A group of version 2 that has processes cannot be divided: cgroups(7), "no internal processes". A
-                // service manager that hands one over puts the service into a group below it.
-                candidates.extend(self.own.parent().map(Path::to_owned));
-            }
+        let candidates = match (self.version, self.own == self.mount) {
+            // The root of a tree may be divided and have processes.
+            (_, true) => vec![self.own.clone()],
             // Where our own group is not ours to divide, a system administrator may still use the whole tree.
-            candidates.push(self.mount.clone());
-        }
+            (Version::One, _) => vec![self.own.clone(), self.mount.clone()],
+            // A group of version 2 that has processes cannot be divided: cgroups(7), "no internal processes". A service
+            // manager that hands one over puts the service into a group below it, or leaves that to the service.
+            (Version::Two, _) => {
+                let mut candidates: Vec<_> = self.own.parent().map(Path::to_owned).into_iter().collect();
+                candidates.push(self.mount.clone());
+                if v2::is_delegated(&self.own) {
+                    match v2::step_aside(&self.own) {
+                        Ok(()) => candidates.insert(0, self.own.clone()),
+                        Err(error) => refusal = format!("{}: {error}", self.own.display()),
+                    }
+                }
+                candidates
+            }
+        };
         for base in candidates {
             match prepare_below(&base, self.version, controller, instance, name) {
                 Ok(folder) => return Ok((self.version, folder)),

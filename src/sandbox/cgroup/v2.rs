@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use rustix::fs::getxattr;
+
 use super::{Controller, PERIOD};
 
 /// The file that counts kills for want of memory.
@@ -20,6 +22,35 @@ pub(super) fn is_mount(kind: &str) -> bool {
 /// Whether a line of `/proc/self/cgroup` is this version's, by the controllers that it names.
 pub(super) fn is_hierarchy(controllers: &str) -> bool {
     controllers.is_empty()
+}
+
+/// The file that kills all that is in a group and below it.
+pub(super) const KILL: &str = "cgroup.kill";
+
+/// The group below one that is handed over, in which this process then is.
+const OWN: &str = "server";
+
+/// Whether a service manager has handed a group over to be divided: systemd marks it so, see its CGROUP_DELEGATION.md.
+pub(super) fn is_delegated(folder: &Path) -> bool {
+    let mut value = [0; 1];
+    let has = |name: &str| getxattr(folder, name, &mut value[..]).is_ok_and(|size| size == 1);
+    ["user.delegate", "trusted.delegate"].into_iter().any(has) && value == *b"1"
+}
+
+/// Moves this process, and those that it has started, out of a group's way into one below it.
+pub(super) fn step_aside(folder: &Path) -> io::Result<()> {
+    let own = folder.join(OWN);
+    if !own.is_dir() {
+        fs::create_dir(&own)?;
+    }
+    for pid in fs::read_to_string(folder.join("cgroup.procs"))?.lines() {
+        match fs::write(own.join("cgroup.procs"), pid) {
+            // It has gone meanwhile: ESRCH.
+            Err(error) if error.raw_os_error() != Some(3) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether the tree has a controller at all: version 1 may have taken it.
