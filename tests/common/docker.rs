@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::embedded::compiled;
+
 /// The image that holds the probe and nothing else.
 pub const PROBE: &str = "dcgi-test/probe";
 
@@ -38,25 +40,10 @@ pub fn probe_image() -> &'static str {
     PROBE
 }
 
-/// Compiles the probe, into a folder that is the caller's to remove.
-pub fn compiled_probe() -> PathBuf {
+fn make_probe_image(docker: impl Fn(&[&str]) -> String) {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("probe-{}", unique()));
     std::fs::create_dir_all(&folder).unwrap();
-    let probe = folder.join("probe");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/probe.rs");
-    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let status = Command::new(rustc)
-        .args(["--edition=2024", "-O", "-C", "target-feature=+crt-static", "-o"])
-        .args([&probe, &PathBuf::from(source)])
-        .status()
-        .expect("rustc runs");
-    assert!(status.success(), "the probe does not compile");
-    probe
-}
-
-fn make_probe_image(docker: impl Fn(&[&str]) -> String) {
-    let probe = compiled_probe();
-    let folder = probe.parent().unwrap();
+    std::fs::copy(compiled("probe.rs"), folder.join("probe")).unwrap();
     std::fs::write(
         folder.join("Dockerfile"),
         "FROM scratch\nENV FROM_IMAGE=yes\nCOPY probe /app/probe\nENTRYPOINT [\"/app/probe\"]\n",

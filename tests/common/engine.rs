@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::docker::{self, PROBE};
+use super::embedded::compiled;
 use super::processes::{descendants, name_of, variables_of};
 
 /// The user of servers that are not to be root: `nobody` of every system.
@@ -137,10 +138,8 @@ fn import_probe(store: &Path, change: impl Fn(&mut Command)) {
 
 /// Makes an image of the probe in a store, with more options of `dcgi image import`.
 pub fn import_probe_as(store: &Path, reference: &str, more: &[&str], change: impl Fn(&mut Command)) {
-    let probe = docker::compiled_probe();
     let mut archive = tar::Builder::new(Vec::new());
-    archive.append_path_with_name(&probe, "app/probe").unwrap();
-    std::fs::remove_dir_all(probe.parent().unwrap()).unwrap();
+    archive.append_path_with_name(compiled("probe.rs"), "app/probe").unwrap();
     let archive = archive.into_inner().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_dcgi"));
     change(&mut command);
@@ -165,26 +164,44 @@ fn as_ordinary_user(executable: &Path, doors: &str) -> Command {
 /// Takes back the cgroups that servers of an ordinary user had. Once they have ended.
 pub fn take_back_cgroups() {
     for folder in delegated() {
-        _ = std::fs::remove_dir(folder.join("dcgi"));
+        for below in [SERVERS, "dcgi"] {
+            _ = std::fs::remove_dir(folder.join(below));
+        }
         _ = std::fs::remove_dir(folder);
     }
 }
+
+/// The group of version 2 in which an ordinary user's servers are themselves: one that has processes is not divided.
+const SERVERS: &str = "server";
 
 /// Cgroups that the ordinary user may divide, as a service manager would hand them over: their doors.
 fn delegate() -> String {
     let mut doors = Vec::new();
     for folder in delegated() {
         std::fs::create_dir_all(&folder).unwrap();
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            chown(entry.unwrap().path(), Some(ORDINARY), Some(ORDINARY)).unwrap();
+        let mut handed_over = vec![folder.clone()];
+        let door = match folder.join("cgroup.subtree_control").exists() {
+            // Version 2. What is handed over is what cgroups(7) names, "Cgroups v2 delegation", and no limit.
+            true => {
+                std::fs::create_dir_all(folder.join(SERVERS)).unwrap();
+                handed_over.push(folder.join("cgroup.procs"));
+                handed_over.push(folder.join("cgroup.subtree_control"));
+                folder.join(SERVERS).join("cgroup.procs")
+            }
+            false => {
+                handed_over.extend(std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()));
+                folder.join("cgroup.procs")
+            }
+        };
+        for path in handed_over {
+            chown(path, Some(ORDINARY), Some(ORDINARY)).unwrap();
         }
-        chown(&folder, Some(ORDINARY), Some(ORDINARY)).unwrap();
-        doors.push(folder.join("cgroup.procs").display().to_string());
+        doors.push(door.display().to_string());
     }
     doors.join(" ")
 }
 
-/// The cgroups that an ordinary user gets, one a tree.
+/// The cgroups that an ordinary user gets: one a tree of version 1, or the one of version 2, where there is no other.
 fn delegated() -> Vec<PathBuf> {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
     let find = |name: &str| {
@@ -196,8 +213,15 @@ fn delegated() -> Vec<PathBuf> {
         })
     };
     let found: Vec<_> = ["memory", "cpu", "pids"].into_iter().filter_map(find).collect();
-    assert_eq!(found.len(), 3, "the suites hand over cgroups of version 1, and find: {own}");
-    found
+    if !found.is_empty() {
+        assert_eq!(found.len(), 3, "the suites hand over cgroups of version 1, and find: {own}");
+        return found;
+    }
+    // Below the root of the tree, the one group that may be divided and have processes.
+    let root = Path::new("/sys/fs/cgroup");
+    let enabled = std::fs::write(root.join("cgroup.subtree_control"), "+memory +cpu +pids");
+    enabled.unwrap_or_else(|error| panic!("the suites hand over cgroups, of which there are none: {error}"));
+    vec![root.join("dcgi-tests")]
 }
 
 /// A folder for everything that servers of a suite read and write, which everybody may enter.
