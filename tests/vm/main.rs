@@ -1,0 +1,86 @@
+//! The embedded engine on a machine with control groups of version 2 alone, which a test does not usually run on: QEMU
+//! boots one, without KVM, on Debian's kernel for virtual machines.
+//!
+//! What runs in there are the suites' own executables, which are static, and this one again; their lines on the console
+//! become the outcomes of the cases here. `cargo test --test vm -- NAME` boots the machine for those cases alone.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cases;
+mod initramfs;
+mod machine;
+mod suites;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Arguments, Trial};
+
+use common::embedded::compiled;
+use initramfs::Initramfs;
+use machine::Report;
+use suites::{Stage, Suite};
+
+/// The variable that has this executable run cases of its own, in the machine: a name of [`cases::GROUPS`].
+const GROUP: &str = "DCGI_VM_CASES";
+
+fn main() {
+    if let Ok(group) = std::env::var(GROUP) {
+        cases::run(&group);
+    }
+    let mut arguments = Arguments::from_args();
+    // They all wait for the one machine.
+    arguments.test_threads = Some(1);
+    let suites = Arc::new(suites::all());
+    let wanted = Arc::new(suites.iter().map(|suite| suite.wanted(&arguments)).collect::<Vec<_>>());
+    let report: Arc<OnceLock<Report>> = Arc::default();
+    let mut trials = Vec::new();
+    for suite in suites.iter() {
+        for name in &suite.cases {
+            let (suites, wanted, report) = (suites.clone(), wanted.clone(), report.clone());
+            let (suite, name) = (suite.name, name.clone());
+            trials.push(Trial::test(format!("{suite}::{name}"), move || {
+                let report = report.get_or_init(|| boot(&suites, &wanted));
+                Ok(report.outcome(suite, &name)?)
+            }));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Has a machine run these cases of the suites.
+fn boot(suites: &[Suite], wanted: &[Vec<String>]) -> Report {
+    let mut root = Initramfs::new();
+    // busybox has no prlimit, a setpriv that knows little, and a shell that prefers its own commands to these.
+    for (command, name) in [("setpriv", "setpriv"), ("prlimit", "prlimit"), ("dash", "sh")] {
+        root.command(command, &format!("/real/{name}"));
+    }
+    root.file("/etc/passwd", 0o644, b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n");
+    root.file("/etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n");
+    // Where files may be left.
+    let places = format!("/tmp /var /run {}\n", env!("CARGO_TARGET_TMPDIR"));
+    root.file("/plan/places", 0o644, places.as_bytes());
+    root.command("busybox", "/busybox");
+    root.file("/init", 0o755, include_bytes!("init.sh"));
+    let overlay = machine::find(&machine::kernel(), "overlay.ko");
+    root.file("/modules/overlay.ko", 0o644, &std::fs::read(overlay).unwrap());
+    // Where the executables look for them: paths of this machine's, known when they were compiled.
+    root.stripped(Path::new(env!("CARGO_BIN_EXE_dcgi")));
+    for probe in ["probe.rs", "inside.rs"] {
+        root.copy(compiled(probe));
+    }
+    root.copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common"));
+    let mut executables: Vec<&PathBuf> = suites.iter().map(|suite| &suite.executable).collect();
+    executables.sort();
+    executables.dedup();
+    executables.into_iter().for_each(|executable| root.stripped(executable));
+    for stage in [Stage::Initramfs, Stage::Root] {
+        let runs = suites.iter().zip(wanted).filter(|(suite, _)| suite.stage == stage);
+        let plan: String = runs.map(|(suite, wanted)| suite.plan(wanted)).collect();
+        root.file(stage.plan(), 0o644, plan.as_bytes());
+    }
+    let archive = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::write(archive.path(), root.finish()).unwrap();
+    machine::run(archive.path())
+}
