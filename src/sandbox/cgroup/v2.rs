@@ -24,9 +24,6 @@ pub(super) fn is_hierarchy(controllers: &str) -> bool {
     controllers.is_empty()
 }
 
-/// The file that kills all that is in a group and below it.
-pub(super) const KILL: &str = "cgroup.kill";
-
 /// The group below one that is handed over, in which this process then is.
 const OWN: &str = "server";
 
