@@ -549,13 +549,57 @@ fn without_the_right_to_make_namespaces_it_does_not_start_and_says_so() {
 
 // === an image's files ===
 
+/// Two routes of one image, and a request to the first that does something to a file and holds on to it.
+fn routes_of_one_image() -> (Store, Server) {
+    let store = probe();
+    let server = store.serve(
+        "[[route]]\npath = \"/one\"\nimage = \"test/probe\"\n\
+         [[route]]\npath = \"/two\"\nimage = \"test/probe\"\n",
+    );
+    (store, server)
+}
+
+/// Reads an answer's beginning, up to a text.
+fn until(connection: &mut Connection, end: &str) -> String {
+    assert_eq!(connection.head().status, 200);
+    let mut text = String::new();
+    while !text.ends_with(end) {
+        text += &String::from_utf8(connection.chunk().expect("more of the answer")).unwrap();
+    }
+    text
+}
+
+#[test]
+fn a_lock_on_an_images_file_is_one_containers() {
+    let (_store, server) = routes_of_one_image();
+    let mut holder = server.connect();
+    holder.send_head("GET", "/one?text&lock=/app/probe&forever", 0);
+    assert_eq!(until(&mut holder, "locked\n"), "locked\n");
+    for route in ["/two", "/one"] {
+        assert_eq!(server.get(&format!("{route}?text&lock=/app/probe")).text(), "locked\n");
+    }
+}
+
+#[test]
+fn who_opens_an_images_file_is_seen_in_no_other_container() {
+    let (_store, server) = routes_of_one_image();
+    let mut watcher = server.connect();
+    watcher.send_head("POST", "/one?text&watch=/app/probe", 1);
+    until(&mut watcher, "watching\n");
+    for route in ["/two", "/one"] {
+        // Executed, it is opened, and once more.
+        assert_eq!(server.get(&format!("{route}?text&lock=/app/probe")).text(), "locked\n");
+    }
+    watcher.send("x");
+    assert_eq!(String::from_utf8(watcher.chunk().unwrap()).unwrap(), "nothing\n");
+}
+
 #[test]
 fn what_would_stay_with_an_images_file_is_refused() {
-    let store = probe();
-    let server = store.serve(ROUTE);
+    let (_store, server) = routes_of_one_image();
     // F_SETLEASE, F_NOTIFY, F_SET_RW_HINT, F_SET_FILE_RW_HINT; and F_GETFL, which is not.
     for command in [1024, 1026, 1036, 1038] {
-        assert_eq!(server.get(&format!("/?text&fcntl={command}")).text(), "permission denied\n");
+        assert_eq!(server.get(&format!("/one?text&fcntl={command}")).text(), "permission denied\n");
     }
-    assert_eq!(server.get("/?text&fcntl=3").text(), "done\n");
+    assert_eq!(server.get("/one?text&fcntl=3").text(), "done\n");
 }

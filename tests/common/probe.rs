@@ -22,6 +22,8 @@ unsafe extern "C" {
     fn usleep(microseconds: u32) -> i32;
     fn _exit(status: i32) -> !;
     fn fcntl(fd: i32, command: i32, ...) -> i32;
+    fn inotify_init1(flags: i32) -> i32;
+    fn inotify_add_watch(fd: i32, path: *const std::ffi::c_char, mask: u32) -> i32;
     fn ptrace(request: i32, pid: i32, address: usize, data: usize) -> i64;
 }
 
@@ -199,12 +201,32 @@ fn main() {
                 Ok(())
             }
             "reach" => reach(&mut out),
+            // Keeps it until the end.
+            "lock" => {
+                let file = Box::leak(Box::new(File::open(&text).unwrap()));
+                writeln!(out, "{}", if file.try_lock().is_ok() { "locked" } else { "not locked" })
+            }
             // A command of fcntl(2), with the argument 1, on the probe itself.
             "fcntl" => {
                 let own = File::open("/proc/self/exe").unwrap();
                 let result = unsafe { fcntl(own.as_raw_fd(), text.parse().unwrap(), &1_u64) };
                 let error = std::io::Error::last_os_error();
                 writeln!(out, "{}", if result == -1 { error.kind().to_string() } else { "done".to_owned() })
+            }
+            // Whether somebody opens a file before standard input ends.
+            "watch" => {
+                const IN_NONBLOCK: i32 = 0o4000;
+                const IN_OPEN: u32 = 0x20;
+                let path = std::ffi::CString::new(&*text).unwrap();
+                let mut events = unsafe {
+                    let watch = inotify_init1(IN_NONBLOCK);
+                    assert!(inotify_add_watch(watch, path.as_ptr(), IN_OPEN) >= 0);
+                    File::from_raw_fd(watch)
+                };
+                out.write_all(b"watching\n").unwrap();
+                std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+                let seen = events.read(&mut [0; 4096]).is_ok();
+                writeln!(out, "{}", if seen { "seen" } else { "nothing" })
             }
             "exit" => exit(text.parse().unwrap()),
             other => writeln!(out, "Status: 500\n\nthe probe does not know `{other}`"),

@@ -20,7 +20,7 @@ use crate::sandbox::error::PlanError;
 use crate::sandbox::host::Host;
 use crate::sandbox::launcher::{Steps, TooManyTrees, Tree, attribute, c_string};
 use crate::sandbox::rootfs::{Found, Rootfs};
-use crate::sandbox::spec::{Network, Root, Spec};
+use crate::sandbox::spec::{Network, Spec};
 use crate::sandbox::user::User;
 use own::{Own, What};
 
@@ -383,23 +383,10 @@ impl<'a> Mounts<'a> {
         }
     }
 
-    fn has_every_mount_point(&self) -> bool {
-        let directories = ["/dev", "/sys"].into_iter().chain(self.private_directories());
-        let mut volumes =
-            self.own.iter().filter(|own| own.above.is_none() && matches!(own.what, What::Volume(_)));
-        directories.into_iter().all(|path| self.rootfs.find(path) == Found::Directory)
-            && volumes.all(|volume| self.rootfs.has(&volume.target))
-    }
-
-    /// Whether the root file system is as it lies on the disk, with no place to make a mount point in.
-    fn is_bare(&self) -> bool {
-        self.spec.read_only && !matches!(self.spec.root, Root::Machine { .. }) && self.has_every_mount_point()
-    }
-
     /// Makes a mount point, where the root is one that can be written to.
     fn mount_point(&self, steps: &mut Steps, target: &CStr, is_directory: bool) {
         let text = target.to_string_lossy();
-        if self.is_bare() || self.rootfs.has(&text) {
+        if self.rootfs.has(&text) {
             return;
         }
         for (at, _) in text.match_indices('/').skip(1) {

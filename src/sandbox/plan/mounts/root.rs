@@ -112,15 +112,13 @@ impl Mounts<'_> {
         Ok(())
     }
 
-    /// A directory as the root: as it is where nothing has to be made in it, else with memory above it.
+    /// A directory as the root, with memory above it: for a root that takes writes, for mount points that it lacks, and so
+    /// that its files are a slot's own.
+    ///
+    /// SECURITY: what is opened through a mount of its own has an inode of its own. Locks, leases and watches on an image's
+    /// files, and what else the kernel keeps with an inode, are nobody else's of the same image.
     fn directory_root(&self, steps: &mut Steps, root: &Path) -> Result<(), PlanError> {
-        let source = path(root.as_os_str().as_bytes())?;
-        if self.is_bare() {
-            steps.mount(&source, &source, c"", libc::MS_BIND, c"");
-            steps.pivot(&source);
-            return Ok(());
-        }
-        self.overlay(steps, &source)
+        self.overlay(steps, &path(root.as_os_str().as_bytes())?)
     }
 
     /// Parts of this machine in a root of our own, that lies in memory.
@@ -196,7 +194,7 @@ impl Mounts<'_> {
         self.can_have_file(RESOLV).then(|| RESOLV.into())
     }
 
-    /// The image below, memory above: for a root that takes writes, or that lacks a mount point.
+    /// What is given below, memory above.
     fn overlay(&self, steps: &mut Steps, lower: &CStr) -> Result<(), PlanError> {
         let scratch = self.host.scratch();
         let below = |name: &str| path([scratch.to_bytes(), b"/", name.as_bytes()].concat());
