@@ -440,10 +440,11 @@ fn what_a_program_leaves_running_is_told_of_and_so_is_its_end() {
 
 #[test]
 fn why_a_program_cannot_be_executed_is_told() {
-    let agent = Agent::listen_with(&[], &["--", "/nowhere"]);
-    assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Failed(2)));
-    let agent = Agent::listen_with(&[], &["--", "/etc/passwd"]);
-    assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Failed(13)));
+    // errno in the lower half, in the upper what was in the way: no such file, and one that may not be executed.
+    for (program, errno, obstacle) in [("/nowhere", 2, 1), ("/etc/passwd", 13, 5)] {
+        let agent = Agent::listen_with(&[], &["--", program]);
+        assert_eq!(agent.hand_over(&[]).answer(), Some(Answer::Failed(obstacle << 16 | errno)), "{program}");
+    }
 }
 
 #[test]

@@ -172,6 +172,8 @@ pub(super) struct Membership {
     pub(super) session: i32,
     /// Whether it has ended and was not waited for.
     pub(super) has_ended: bool,
+    /// Whether it waits for a device or a file system, and takes no signal until that has answered.
+    pub(super) is_stuck: bool,
 }
 
 /// A process's, by proc_pid_stat(5).
@@ -181,11 +183,18 @@ pub(super) fn membership(process: Pid) -> Option<Membership> {
 
 fn membership_of(stat: &str) -> Option<Membership> {
     // The name before may hold anything, a parenthesis too.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let has_ended = matches!(fields.next()?, "Z" | "X");
-    let mut numbers = fields.map_while(|field| field.parse::<i32>().ok()).skip(1);
-    let (group, session) = (numbers.next()?, numbers.next()?);
-    Some(Membership { group, session, has_ended })
+    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    // The third of proc_pid_stat(5) is the first here.
+    let field = |number: usize| fields.get(number - 3).copied();
+    // Its first thread may have ended while others go on.
+    let has_one_thread = field(20).is_none_or(|threads| matches!(threads, "0" | "1"));
+    let state = field(3)?;
+    Some(Membership {
+        group: field(5)?.parse().ok()?,
+        session: field(6)?.parse().ok()?,
+        has_ended: matches!(state, "Z" | "X") && has_one_thread,
+        is_stuck: state == "D",
+    })
 }
 
 /// Asks a program that has not been reaped to end.
@@ -208,9 +217,13 @@ mod tests {
 
     #[test]
     fn who_leads_a_group_is_told_whatever_a_process_is_called() {
-        let of = |group, session, has_ended| Some(Membership { group, session, has_ended });
+        let of = |group, session, has_ended| Some(Membership { group, session, has_ended, is_stuck: false });
         assert_eq!(membership_of("7 (a) b (c) S 1 5 3 0 -1 0"), of(5, 3, false));
         assert_eq!(membership_of("7 (a) Z 1 5 3 0 -1 0"), of(5, 3, true));
+        // Of three threads the first has ended.
+        let threads = |count| format!("7 (a) Z 1 5 3 0 -1 4194304 9 9 9 9 9 9 9 9 20 0 {count} 0 9");
+        assert_eq!(membership_of(&threads(3)), of(5, 3, false));
+        assert_eq!(membership_of(&threads(1)), of(5, 3, true));
         // Nobody here: it has come in from outside.
         assert_eq!(membership_of("7 (sh) S 0 0 0 0 -1 0"), of(0, 0, false));
     }
@@ -227,6 +240,6 @@ mod tests {
         let seen = membership(Pid::from_raw(own).unwrap());
         drop(input);
         leader.wait().unwrap();
-        assert_eq!(seen, Some(Membership { group: own, session: own, has_ended: false }));
+        assert_eq!(seen, Some(Membership { group: own, session: own, has_ended: false, is_stuck: false }));
     }
 }

@@ -258,10 +258,12 @@ impl Server {
                 if let Some(patience) = self.workers.told() {
                     strays.hear(patience);
                 }
-                if !strays.look(&programs, &self.workers.processes()) {
-                    return Err(io::Error::other(
-                        "what a request has left running cannot be ended, but with the container",
-                    ));
+                if let Err(left) = strays.look(&programs, &self.workers.processes()) {
+                    let pids: Vec<_> = left.iter().map(|pid| pid.as_raw_nonzero().to_string()).collect();
+                    return Err(io::Error::other(format!(
+                        "what a request has left running cannot be ended, but with the container: processes {} in it",
+                        pids.join(", ")
+                    )));
                 }
             }
             let mut answered = Vec::new();

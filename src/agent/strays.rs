@@ -6,9 +6,10 @@
 //! request does not run any more, and has them end as what a program leaves running in its group ends: after they have
 //! lingered, first by `SIGTERM`, then by `SIGKILL`.
 
-use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirEntry, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often in a row those of a request are killed: one that forks and goes on as its child may be another by the time
 /// that it is.
 const ROUNDS: usize = 50;
+
+/// How often in a row nobody of a request has to be missed until all of it counts as ended: one that forks without end may not
+/// be there whenever it is looked.
+const MISSED: u32 = 3;
 
 /// How long after that there may still be some: then nothing but the end of the container is left.
 const HOPELESS: Duration = Duration::from_secs(10);
@@ -104,10 +109,14 @@ impl Origin {
 struct Lineage {
     /// When somebody was first seen without a request.
     since: Instant,
-    seen: Instant,
+    /// How often in a row nobody of it was found.
+    missed: u32,
     /// The programs that ran then: one of those has started them, where they do not say which.
     suspects: Vec<Pid>,
-    is_asked: bool,
+    /// Who has been asked to end.
+    asked: HashSet<Pid>,
+    /// What they are called, where that is all that is known of them.
+    name: Option<Vec<u8>>,
 }
 
 impl Default for Strays {
@@ -136,77 +145,110 @@ impl Strays {
         self.next
     }
 
-    /// Looks, and does what is due: false where somebody cannot be ended. `programs` are those that this process has started
+    /// Looks, and does what is due. `programs` are those that this process has started
     /// and not seen end, `workers` those who may have started others.
-    pub(super) fn look(&mut self, programs: &[Pid], workers: &[Pid]) -> bool {
+    ///
+    /// # Errors
+    /// Who cannot be ended.
+    pub(super) fn look(&mut self, programs: &[Pid], workers: &[Pid]) -> Result<(), Vec<Pid>> {
         let now = Instant::now();
         let Patience { linger, kill_grace } = self.patience;
         let pause = INTERVAL.min(linger).min(kill_grace).max(Duration::from_millis(50));
+        let own = own_session();
         let find = || {
             let mut found: HashMap<Origin, Vec<Pid>> = HashMap::new();
             let children = children_of(rustix::process::getpid()).into_iter();
             for orphan in children.filter(|child| !programs.contains(child) && !workers.contains(child)) {
-                if has_left(orphan) {
+                if has_left(orphan, own) {
                     found.entry(Origin::of(orphan)).or_default().push(orphan);
                 }
             }
             found
         };
         let orphans = find();
-        // One that forks without end may have been missed.
-        self.known.retain(|_, lineage| lineage.seen.elapsed() <= 3 * pause);
+        self.known.retain(|origin, lineage| {
+            lineage.missed = if orphans.contains_key(origin) { 0 } else { lineage.missed + 1 };
+            lineage.missed <= MISSED
+        });
         // What workers' programs leave comes here too, and nobody tells of that.
         let is_expected = !workers.is_empty() || !self.known.is_empty();
         self.next = is_expected.then(|| now + INTERVAL.min(pause));
         if orphans.is_empty() {
-            return true;
+            return Ok(());
         }
         self.next = Some(now + pause);
         let others = workers.iter().flat_map(|worker| children_of(*worker));
         let running: Vec<_> = programs.iter().copied().chain(others).collect();
         let requests: Vec<_> = running.iter().filter_map(|program| request_of(*program)).collect();
-        for (origin, members) in orphans {
-            let begun = || Lineage { since: now, seen: now, suspects: running.clone(), is_asked: false };
-            let lineage = self.known.entry(origin.clone()).or_insert_with(begun);
-            lineage.seen = now;
+        for (origin, mut members) in orphans {
+            if !self.known.contains_key(&origin) {
+                let begun = self.begun(&origin, now, &running);
+                self.known.insert(origin.clone(), begun);
+            }
+            let Some(lineage) = self.known.get_mut(&origin) else { continue };
             let is_at_work = match &origin {
                 Origin::Request(request) => requests.contains(request),
                 Origin::Unknown(_) => lineage.suspects.iter().any(|suspect| running.contains(suspect)),
             };
-            if is_at_work || members.iter().any(|member| is_heard(*member)) {
-                (lineage.since, lineage.is_asked) = (now, false);
+            // Part of an answer goes on. What only prints to another of its own request's does not.
+            members.retain(|member| !is_heard(*member));
+            if is_at_work || members.is_empty() {
+                lineage.since = now;
+                lineage.asked.clear();
                 continue;
             }
             let lingered = lineage.since.elapsed();
-            if !lineage.is_asked && lingered >= linger {
+            if lingered >= linger {
                 for member in &members {
-                    _ = kill_process(*member, Signal::TERM);
-                    _ = kill_process(*member, Signal::CONT);
+                    // Whoever has come since the others were asked too, as by the end of its parent.
+                    if lineage.asked.insert(*member) {
+                        _ = kill_process(*member, Signal::TERM);
+                        _ = kill_process(*member, Signal::CONT);
+                    }
                 }
-                lineage.is_asked = true;
             }
-            if lineage.is_asked && lingered >= linger + kill_grace {
-                let mut left = members;
+            let mut left = members;
+            if lingered >= linger + kill_grace {
                 for _ in 0..ROUNDS {
                     left.iter().for_each(|member| _ = kill_process(*member, Signal::KILL));
                     left = find().remove(&origin).unwrap_or_default();
+                    left.retain(|member| !is_heard(*member));
                     if left.is_empty() {
                         break;
                     }
                 }
             }
-            if lingered >= linger + kill_grace + HOPELESS {
-                return false;
+            // What waits for a file server that is away would be there in the next container too.
+            let goes_on = |member: &Pid| membership(*member).is_some_and(|found| !found.is_stuck);
+            if lingered >= linger + kill_grace + HOPELESS && left.iter().any(goes_on) {
+                return Err(left);
             }
         }
-        true
+        Ok(())
+    }
+
+    /// Whoever is seen for the first time. One that does not say whose it is, and is called as one that was there and is no
+    /// more, is that one, which has gone on as its child: its time goes on too.
+    fn begun(&mut self, origin: &Origin, now: Instant, running: &[Pid]) -> Lineage {
+        let name = match origin {
+            Origin::Request(_) => None,
+            Origin::Unknown(process) => name_of(*process),
+        };
+        let is_parent = |lineage: &Lineage| lineage.missed > 0 && name.is_some() && lineage.name == name;
+        let parent =
+            self.known.iter().find(|(_, lineage)| is_parent(lineage)).map(|(origin, _)| origin.clone());
+        match parent.and_then(|parent| self.known.remove(&parent)) {
+            Some(parent) => Lineage { missed: 0, ..parent },
+            None => {
+                Lineage { since: now, missed: 0, suspects: running.to_vec(), asked: HashSet::new(), name }
+            }
+        }
     }
 }
 
-/// Whether a process has left the process group that its program was started in. That is in this process's own session, and
-/// seen to with its request; who leads a group is not a member of another's.
-fn has_left(process: Pid) -> bool {
-    let own = membership(rustix::process::getpid()).map(|own| own.session);
+/// Whether a process has left the process group that its program was started in. That is in this process's `own` session,
+/// and seen to with its request; who leads a group is not a member of another's.
+fn has_left(process: Pid, own: Option<i32>) -> bool {
     // Who has ended is only to be reaped.
     membership(process).is_some_and(|found| {
         let leads = found.group == process.as_raw_nonzero().get();
@@ -214,25 +256,58 @@ fn has_left(process: Pid) -> bool {
     })
 }
 
-/// Whether somebody still reads what a process prints: then it is part of an answer. A pipe that has no reader cannot be
-/// opened to be written to: fifo(7).
+/// The session of this process.
+fn own_session() -> Option<i32> {
+    membership(rustix::process::getpid()).map(|own| own.session)
+}
+
+/// Whether somebody outside of this container still reads what a process prints: then it is part of an answer. A pipe that
+/// has no reader cannot be opened to be written to: fifo(7).
 fn is_heard(process: Pid) -> bool {
     let output = format!("/proc/{}/fd/1", process.as_raw_nonzero());
-    let is_pipe = std::fs::metadata(&output).is_ok_and(|found| found.file_type().is_fifo());
+    let Ok(pipe) = fs::metadata(&output) else { return false };
     let flags = OFlags::NONBLOCK.bits().cast_signed();
-    is_pipe && OpenOptions::new().write(true).custom_flags(flags).open(output).is_ok()
+    let is_read = || OpenOptions::new().write(true).custom_flags(flags).open(&output).is_ok();
+    pipe.file_type().is_fifo() && is_read() && !is_read_here((pipe.dev(), pipe.ino()))
+}
+
+/// Whether a process of this container has the end of a pipe that is read, as the second of `a | b` has. Daemons that may not
+/// be looked at count as if.
+fn is_read_here(pipe: (u64, u64)) -> bool {
+    let is_reader = |descriptor: &DirEntry| {
+        let is_pipe = fs::metadata(descriptor.path()).is_ok_and(|file| (file.dev(), file.ino()) == pipe);
+        is_pipe && !is_written_to(descriptor)
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut processes =
+        processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    processes.any(|process| match fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero())) {
+        Ok(descriptors) => descriptors.flatten().any(|descriptor| is_reader(&descriptor)),
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied && has_left(process, own_session()),
+    })
+}
+
+/// Whether a descriptor of a process, by its link in `/proc/PID/fd`, is there to be written to alone: the link's mode has no
+/// bit to read then, proc_pid_fd(5).
+fn is_written_to(descriptor: &DirEntry) -> bool {
+    descriptor.metadata().is_ok_and(|link| link.mode() & 0o400 == 0)
+}
+
+/// What a process is called: proc_pid_comm(5).
+fn name_of(process: Pid) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{}/comm", process.as_raw_nonzero())).ok()
 }
 
 /// The children of a process with one thread: proc_pid_task_tid_children(5).
 fn children_of(process: Pid) -> Vec<Pid> {
     let pid = process.as_raw_nonzero();
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_ascii_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect()
 }
 
 /// The request that a process was started for, by what it began with.
 fn request_of(process: Pid) -> Option<Vec<u8>> {
-    let environment = std::fs::read(format!("/proc/{}/environ", process.as_raw_nonzero())).ok()?;
+    let environment = fs::read(format!("/proc/{}/environ", process.as_raw_nonzero())).ok()?;
     let mut variables = environment.split(|byte| *byte == 0);
     let request = variables.find_map(|variable| variable.strip_prefix(b"REQUEST_ID="))?;
     Some(request.to_owned())

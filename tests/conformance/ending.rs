@@ -23,6 +23,9 @@ cases![
     what_lingers_and_does_not_end_when_asked_is_killed,
     ten_generations_of_daemons_are_ended_too,
     a_daemon_that_is_another_process_all_the_time_is_ended_too,
+    a_daemon_whose_first_thread_has_ended_is_ended_too,
+    daemons_of_which_one_reads_what_the_other_prints_are_ended_too,
+    a_storm_of_daemons_passes,
     a_local_redirect_does_not_wait_for_what_lingers,
     what_complains_without_end_keeps_nobody_else_waiting,
     a_program_whose_client_has_left_is_asked_to_end,
@@ -89,6 +92,25 @@ impl WithFolder {
     #[track_caller]
     fn wait_for(&self, name: &str) {
         wait_until(&format!("{name} is written"), SOON, || self.has(name));
+    }
+
+    /// Asks for a program that answers, and leaves daemons which touch a file for as long as there are any: waits until there
+    /// are none, and the route serves.
+    #[track_caller]
+    fn outlives_none(&self, steps: &str, file: &str) {
+        // The container may have had to end for the daemons before.
+        wait_until("it answers", SOON, || self.server.get("/?text").status == 200);
+        let response = self.server.get(&format!("/?text&print=here&{steps}"));
+        assert_eq!((&*response.text(), response.complete), ("here", true));
+        self.wait_for(file);
+        let touched = || std::fs::metadata(self.folder.join(file)).unwrap().modified().unwrap();
+        // Far more than lies between two.
+        let quiet = Duration::from_secs(2);
+        let is_over = || touched().elapsed().is_ok_and(|since| since > quiet);
+        wait_until("nobody is left of it", 2 * SOON, is_over);
+        // Who shares its container goes on, or has a new one.
+        wait_until("it serves", SOON, || self.server.get("/?text&print=served").text() == "served");
+        assert!(is_over(), "somebody is there again");
     }
 
     /// Waits until nothing of a request is left.
@@ -217,13 +239,28 @@ fn ten_generations_of_daemons_are_ended_too(server: &Server) {
 
 fn a_daemon_that_is_another_process_all_the_time_is_ended_too(server: &Server) {
     let with = WithFolder::new(server, "linger = '100ms'\nkill_grace = '100ms'");
-    for pause in ["2000", "0"] {
-        let response = with.server.get(&format!("/?text&print=here&hop={pause}"));
-        assert_eq!((&*response.text(), response.complete), ("here", true));
-        wait_until("nobody is left of it", SOON, || programs_for(response.id()).is_empty());
-        // And who shares its container goes on, or has a new one.
-        wait_until("it serves", SOON, || with.server.get("/?text&print=served").text() == "served");
+    for (number, pause) in ["2000", "0"].iter().enumerate() {
+        with.outlives_none(&format!("hop={pause}:/data/hop-{number}"), &format!("hop-{number}"));
+        // It says whose it is no more.
+        with.outlives_none(&format!("bare=hop%3D{pause}%3A/data/bare-{number}"), &format!("bare-{number}"));
     }
+}
+
+fn a_daemon_whose_first_thread_has_ended_is_ended_too(server: &Server) {
+    let with = WithFolder::new(server, "linger = '200ms'\nkill_grace = '300ms'");
+    let steps = encoded("2:close=1&close=2&headless=/data/beat");
+    with.outlives_none(&format!("generations={steps}"), "beat");
+}
+
+fn daemons_of_which_one_reads_what_the_other_prints_are_ended_too(server: &Server) {
+    let with = WithFolder::new(server, "linger = '200ms'\nkill_grace = '300ms'");
+    let steps = encoded("2:close=1&close=2&pipeline=/data/beat");
+    with.outlives_none(&format!("generations={steps}"), "beat");
+}
+
+fn a_storm_of_daemons_passes(server: &Server) {
+    let with = WithFolder::new(server, "linger = '100ms'\nkill_grace = '100ms'\npids = 60");
+    with.outlives_none("bare=close%3D1%26close%3D2%26storm%3D/data/storm", "storm");
 }
 
 fn a_local_redirect_does_not_wait_for_what_lingers(server: &Server) {
@@ -340,7 +377,10 @@ fn a_program_that_is_process_1_is_traced_and_stops_has_not_ended(server: &Server
     let response = connection.head();
     assert_eq!((response.status, connection.chunk().as_deref()), (200, Some(b"begun".as_slice())));
     // It stops, and no more comes, of the answer neither: an end there may only be one that is none.
-    wait_until("it is traced", SOON, || programs_for(response.id()).iter().all(|state| *state == 't'));
+    wait_until("it is traced", SOON, || {
+        let states = programs_for(response.id());
+        !states.is_empty() && states.iter().all(|state| *state == 't')
+    });
     drop(connection);
     wait_until("nothing of it is left", SOON, || {
         server.containers_for(response.id()) == 0 && programs_for(response.id()).is_empty()
