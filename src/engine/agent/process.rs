@@ -21,17 +21,24 @@ const DEATH_THROES: Duration = Duration::from_secs(1);
 /// How long an agent may take to answer to the wish that all should be killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A container that stays.
+pub(super) trait Stays: Send + Sync + 'static {
+    /// Hears how a program of its ended, or that it did not begin.
+    fn heard(&self, answer: &io::Result<Answer>);
+
+    /// Gets a connection back that may serve again.
+    fn keep(&self, connection: UnixStream);
+}
+
 /// A program in a container that stays. `container` is held until nothing of it runs any more; `command` is what messages
-/// call it. `held_for`, where it has something to read, is how long what it leaves running may be there. `done` gets the
-/// connection back where it may serve again.
-pub(super) fn shared<C: Send + Sync + 'static>(
+/// call it. `held_for`, where it has something to read, is how long what it leaves running may be there.
+pub(super) fn shared(
     connection: UnixStream,
     streams: Streams,
-    container: C,
+    container: Arc<impl Stays>,
     lease: Lease,
     command: Arc<str>,
     held_for: Option<Duration>,
-    done: impl FnOnce(&C, UnixStream) + Send + 'static,
 ) -> Process {
     let progress = streams.progress;
     if let Some(patience) = held_for {
@@ -50,6 +57,7 @@ pub(super) fn shared<C: Send + Sync + 'static>(
     let kill = Kill(wishes.clone());
     tokio::spawn(async move {
         let result = progress.follow(heard(&connection, &mut wished)).await;
+        container.heard(&result);
         let mut is_left = leaves_something(&result);
         _ = exit_sender.send(status(result, false, &command));
         while is_left {
@@ -57,7 +65,7 @@ pub(super) fn shared<C: Send + Sync + 'static>(
         }
         // What is on its way would be taken for the next request's.
         if *wished.borrow() == Wish::None {
-            done(&container, connection);
+            container.keep(connection);
         }
         drop((container, lease, over_sender));
     });

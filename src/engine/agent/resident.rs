@@ -1,23 +1,26 @@
 //! Residents: containers that stay, in which an agent runs a program for each request.
 
 use std::fmt::Debug;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::hand_over::{HandOver, Idle, Refusal, head};
-use super::process;
-use crate::agent::PING;
+use super::process::{self, Stays};
+use crate::agent::{Answer, PING};
 use crate::engine::streams::{output_pipes, pipes};
 use crate::engine::{EngineError, EngineErrorKind, Invocation, Process};
 use crate::reason::Reason;
+use crate::sandbox;
 
 /// Pauses before a container that has died is made again: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -28,6 +31,10 @@ const HEALTHY: Duration = Duration::from_secs(10);
 /// How often a resident is asked whether it is there, and how long it may take to answer.
 const PULSE: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(3);
+
+/// How long one may be without a process, or the memory, to start a program: then something in it takes them all, and does not
+/// end with its request.
+const EXHAUSTION: Duration = Duration::from_secs(10);
 
 /// How long the next one waits for the removal of the one before.
 const REMOVAL: Duration = Duration::from_secs(10);
@@ -91,8 +98,37 @@ struct Up {
     owner: Option<(u32, u32)>,
     /// Whether it has answered of late.
     answers: AtomicBool,
+    /// Since when it has started no program, and seen none end, for want of processes or memory.
+    exhausted: Mutex<Option<Instant>>,
     /// Its end says that nobody holds this any more.
     _held: mpsc::Sender<()>,
+}
+
+impl Up {
+    /// Whether too little is left in it to start a program, and has been for so long.
+    fn is_exhausted(&self) -> bool {
+        let since = *self.exhausted.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() >= EXHAUSTION)
+    }
+}
+
+impl Stays for Up {
+    fn heard(&self, answer: &io::Result<Answer>) {
+        let mut exhausted = self.exhausted.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(Answer::Failed(number))
+                if matches!(sandbox::Refusal::from_number(*number).errno, libc::EAGAIN | libc::ENOMEM) =>
+            {
+                exhausted.get_or_insert_with(Instant::now);
+            }
+            Ok(_) => *exhausted = None,
+            Err(_) => {}
+        }
+    }
+
+    fn keep(&self, connection: UnixStream) {
+        self.idle.keep(connection);
+    }
 }
 
 impl Residents {
@@ -155,7 +191,6 @@ impl Residents {
                         invocation.lease,
                         self.command.clone(),
                         invocation.has_input.then_some(invocation.linger + invocation.kill_grace),
-                        |up, connection| up.idle.keep(connection),
                     ));
                 }
                 Err(Refusal::Exhausted(error)) => return Err(exhausted(error)),
@@ -264,7 +299,7 @@ async fn live(resident: Resident, state: &watch::Sender<State>, closing: &Cancel
     tracing::debug!(container = name, "a shared container serves");
     let (held, mut holders) = mpsc::channel(1);
     let (idle, answers) = (Idle::default(), AtomicBool::new(true));
-    let up = Arc::new(Up { master, idle, owner, answers, _held: held });
+    let up = Arc::new(Up { master, idle, owner, answers, exhausted: Mutex::default(), _held: held });
     state.send_replace(State::Up(up.clone()));
     let is_dead = tokio::select! {
         () = watch_over(&up, &name) => true,
@@ -282,10 +317,10 @@ async fn live(resident: Resident, state: &watch::Sender<State>, closing: &Cancel
     _ = tokio::time::timeout(REMOVAL, gone).await;
 }
 
-/// Returns when the agent is gone, or says what it is not asked: a program may have taken it over. Meanwhile, asks it
-/// now and then whether it is there.
+/// Returns when the agent is gone, says what it is not asked, for a program may have taken it over, or has long been unable to
+/// start a program. Meanwhile, asks it now and then whether it is there.
 async fn watch_over(up: &Up, name: &str) {
-    let mut heard = tokio::time::Instant::now();
+    let mut heard = Instant::now();
     let mut unanswered = 0;
     let mut pulse = tokio::time::interval(PULSE);
     loop {
@@ -293,10 +328,10 @@ async fn watch_over(up: &Up, name: &str) {
             ready = up.master.readable() => {
                 let mut bytes = [0; 64];
                 match up.master.try_read(&mut bytes) {
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Ok(read @ 1..) if ready.is_ok() && read <= unanswered => {
                         unanswered -= read;
-                        heard = tokio::time::Instant::now();
+                        heard = Instant::now();
                         if !up.answers.swap(true, Ordering::Relaxed) {
                             tracing::info!(container = name, "a shared container answers again");
                         }
@@ -305,6 +340,14 @@ async fn watch_over(up: &Up, name: &str) {
                 }
             }
             _ = pulse.tick() => {
+                if up.is_exhausted() {
+                    tracing::warn!(
+                        container = name,
+                        "a shared container has had no process or no memory left to start a program with for {EXHAUSTION:?}: \
+                         see `pids` and `memory`"
+                    );
+                    return;
+                }
                 unanswered += up.master.try_write(&[PING]).unwrap_or(0);
                 if heard.elapsed() > SILENCE && up.answers.swap(false, Ordering::Relaxed) {
                     tracing::warn!(container = name, "a shared container does not answer: is it paused?");
@@ -322,7 +365,15 @@ mod tests {
         let (master, agent) = UnixStream::pair().unwrap();
         let (held, _) = mpsc::channel(1);
         let (idle, answers) = (Idle::default(), AtomicBool::new(true));
-        (Up { master: Arc::new(master), idle, owner: None, answers, _held: held }, agent)
+        let up = Up {
+            master: Arc::new(master),
+            idle,
+            owner: None,
+            answers,
+            exhausted: Mutex::default(),
+            _held: held,
+        };
+        (up, agent)
     }
 
     #[tokio::test]
@@ -338,6 +389,28 @@ mod tests {
         let (up, agent) = up();
         drop(agent);
         tokio::time::timeout(Duration::from_secs(30), watch_over(&up, "x")).await.expect("it is waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_can_start_nothing_for_long_is_done_with() {
+        let (up, _agent) = up();
+        let failed = Ok(Answer::Failed(libc::EAGAIN));
+        let watching = watch_over(&up, "x");
+        tokio::pin!(watching);
+        let others = async {
+            for _ in 0..20 {
+                // One that ends says that others may begin.
+                up.heard(&failed);
+                tokio::time::sleep(EXHAUSTION / 2).await;
+                up.heard(&Ok(Answer::Failed(libc::ENOENT)));
+            }
+        };
+        tokio::select! {
+            () = &mut watching => panic!("it can start programs now and then"),
+            () = others => {}
+        }
+        up.heard(&failed);
+        tokio::time::timeout(2 * EXHAUSTION, watching).await.expect("it can start none");
     }
 
     #[tokio::test(start_paused = true)]
