@@ -156,6 +156,12 @@ impl Container {
             Err(error)
                 if is_repeated && api::has_status(&error, 409) && error.to_string().contains(&self.name) =>
             {
+                // Its control groups are called by its id.
+                if let Ok(made) = self.engine.docker.inspect_container(&self.name, None).await
+                    && let Some(id) = made.id
+                {
+                    self.name = id;
+                }
                 Ok(())
             }
             Err(error) => {

@@ -9,7 +9,7 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::StreamExt;
 
 use super::labels;
-use super::{Shared, api, container};
+use super::{Shared, api, container, outliving};
 use crate::engine::EngineError;
 use crate::instance::{Instance, Liveness};
 
@@ -56,7 +56,12 @@ pub(super) async fn sweep(engine: &Shared) -> Result<(), EngineError> {
     tracing::info!(count = abandoned.len(), "removing containers of dcgi instances that are gone");
     futures_util::stream::iter(abandoned)
         .for_each_concurrent(AT_ONCE, |id| async move {
-            match engine.remove_container(id).await {
+            let removed = engine.remove_container(id).await;
+            // A program that had itself traced runs on behind its container's end, and nothing else knows of it.
+            if engine.endpoint.is_local() {
+                outliving::kill(id.to_owned()).await;
+            }
+            match removed {
                 // Going: another instance that starts now may be sweeping too.
                 Err(error) if !api::has_status(&error, 409) => {
                     tracing::warn!(container = id, %error, "an abandoned container cannot be removed");
