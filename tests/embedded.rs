@@ -597,8 +597,8 @@ fn who_opens_an_images_file_is_seen_in_no_other_container() {
 #[test]
 fn what_would_stay_with_an_images_file_is_refused() {
     let (_store, server) = routes_of_one_image();
-    // F_SETLEASE, F_NOTIFY, F_SET_RW_HINT, F_SET_FILE_RW_HINT; and F_GETFL, which is not.
-    for command in [1024, 1026, 1036, 1038] {
+    // F_SETLEASE, F_NOTIFY, F_SET_RW_HINT, F_SET_FILE_RW_HINT, F_SETDELEG; and F_GETFL, which is not.
+    for command in [1024, 1026, 1036, 1038, 1040] {
         assert_eq!(server.get(&format!("/one?text&fcntl={command}")).text(), "permission denied\n");
     }
     assert_eq!(server.get("/one?text&fcntl=3").text(), "done\n");

@@ -34,6 +34,7 @@ pub(crate) use launcher::{
     make_sandbox,
 };
 pub(crate) use machine::{Machine, is_seen};
-pub(crate) use plan::{Plan, plan};
+pub(crate) use plan::{Plan, opened, plan, user_of};
 pub(crate) use rootfs::Rootfs;
 pub(crate) use spec::{Limits, Network, Root, Spec, Volume};
+pub(crate) use user::User;

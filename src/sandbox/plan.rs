@@ -35,23 +35,38 @@ pub(crate) struct Plan {
     pub(crate) owner: Option<(u32, u32)>,
 }
 
+/// What a root has in it. `name` is what messages call it.
+///
+/// # Errors
+/// Where it cannot be opened.
+pub(crate) fn opened(root: &Root, name: &str) -> Result<Rootfs, PlanError> {
+    let rootfs = match root {
+        Root::Image(path) | Root::Directory { path, .. } => Rootfs::open(path),
+        Root::Machine { .. } => Rootfs::of_machine(&machine::PARTS),
+    };
+    rootfs.map_err(|error| PlanError::missing(format!("opening the files of {name}")).because(error))
+}
+
+/// Who a program is that is to be this `user`: nobody in particular on this machine, where nobody is said.
+///
+/// # Errors
+/// Where the root has no such user.
+pub(crate) fn user_of(root: &Root, rootfs: &Rootfs, user: &str) -> Result<User, PlanError> {
+    match root {
+        Root::Machine { .. } if user.is_empty() => Ok(user::unprivileged(rootfs)),
+        _ => user::resolve(rootfs, user)
+            .map_err(|error| PlanError::refused("looking up the user").because(error)),
+    }
+}
+
 /// Plans the containers of a kind.
 ///
 /// # Errors
 /// Where the root cannot be opened, something in it is not as it has to be, or it has no such user.
 pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<Plan, PlanError> {
-    let rootfs = match &spec.root {
-        Root::Image(path) | Root::Directory { path, .. } => Rootfs::open(path),
-        Root::Machine { .. } => Rootfs::of_machine(&machine::PARTS),
-    };
-    let rootfs = rootfs
-        .map_err(|error| PlanError::missing(format!("opening the files of {}", spec.name)).because(error))?;
+    let rootfs = opened(&spec.root, &spec.name)?;
     let own_network = spec.network == Network::Own;
-    let user = match &spec.root {
-        Root::Machine { .. } if spec.user.is_empty() => user::unprivileged(&rootfs),
-        _ => user::resolve(&rootfs, &spec.user)
-            .map_err(|error| PlanError::refused("looking up the user").because(error))?,
-    };
+    let user = user_of(&spec.root, &rootfs, &spec.user)?;
     for place in THE_KERNELS {
         // SECURITY: what is mounted there, hidden and protected is found by name. A link in an image would lead the
         // names of what is protected elsewhere.
@@ -91,8 +106,8 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<Plan, PlanError> {
         groups: user.groups.clone(),
         capabilities,
         limits: host.limits(),
-        slot_filter: bytes_of(filters.slot),
-        filter: bytes_of(filters.sandbox),
+        slot_filter: seccomp::Instruction::bytes_of(filters.slot),
+        filter: seccomp::Instruction::bytes_of(filters.sandbox),
         ..Template::default()
     };
     mounts.slot(&mut template.slot_steps)?;
@@ -131,8 +146,4 @@ fn become_another(steps: &mut Steps, user: &User) {
     steps.unshare(libc::CLONE_NEWUSER, "a user namespace");
     steps.write(c"/proc/self/uid_map", format!("{} 0 1", user.uid).as_bytes());
     steps.write(c"/proc/self/gid_map", format!("{} 0 1", user.gid).as_bytes());
-}
-
-fn bytes_of(filter: Vec<seccomp::Instruction>) -> Vec<u8> {
-    filter.into_iter().flat_map(seccomp::Instruction::to_bytes).collect()
 }

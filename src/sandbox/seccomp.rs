@@ -56,8 +56,12 @@ pub(super) struct Instruction {
 }
 
 impl Instruction {
-    /// It as it lies in the kernel's memory.
-    pub(super) fn to_bytes(self) -> [u8; 8] {
+    /// A program as it lies in the kernel's memory.
+    pub(super) fn bytes_of(program: Vec<Self>) -> Vec<u8> {
+        program.into_iter().flat_map(Self::to_bytes).collect()
+    }
+
+    fn to_bytes(self) -> [u8; 8] {
         let mut bytes = [0; 8];
         bytes[..2].copy_from_slice(&self.code.to_ne_bytes());
         bytes[2] = self.jt;
@@ -69,6 +73,11 @@ impl Instruction {
 
 /// The most instructions that the kernel takes: `BPF_MAXINSNS` of linux/bpf_common.h.
 const MOST_INSTRUCTIONS: usize = 4096;
+
+#[cfg(target_arch = "x86_64")]
+const NATIVE: Machine = Machine::X86_64;
+#[cfg(target_arch = "aarch64")]
+const NATIVE: Machine = Machine::Aarch64;
 
 /// The filters for programs that keep some capabilities: upper case, without `CAP_`, or `ALL`.
 ///
@@ -84,11 +93,13 @@ pub(super) struct Filters {
 impl Filters {
     /// To be made once for many programs: it looks up each name of the table for each ABI.
     pub(super) fn new(capabilities: &BTreeSet<&str>) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        const NATIVE: Machine = Machine::X86_64;
-        #[cfg(target_arch = "aarch64")]
-        const NATIVE: Machine = Machine::Aarch64;
         Self::of(NATIVE, capabilities)
+    }
+
+    /// A filter for programs that share a container, on top of the container's own: what Landlock does not keep one of them
+    /// from doing to another.
+    pub(super) fn apart() -> Vec<Instruction> {
+        compiled(NATIVE, &BTreeSet::new(), |entry, _| ranges::of_apart(entry))
     }
 
     fn of(machine: Machine, capabilities: &BTreeSet<&str>) -> Self {

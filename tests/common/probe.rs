@@ -8,8 +8,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, exit};
+use std::process::{Command, Stdio, exit};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,9 +22,11 @@ unsafe extern "C" {
     fn fork() -> i32;
     fn usleep(microseconds: u32) -> i32;
     fn _exit(status: i32) -> !;
+    fn syscall(number: i64, ...) -> i64;
     fn fcntl(fd: i32, command: i32, ...) -> i32;
     fn inotify_init1(flags: i32) -> i32;
     fn inotify_add_watch(fd: i32, path: *const std::ffi::c_char, mask: u32) -> i32;
+    fn prlimit(pid: i32, resource: i32, new: *const [u64; 2], old: *mut [u64; 2]) -> i32;
     fn ptrace(request: i32, pid: i32, address: usize, data: usize) -> i64;
 }
 
@@ -136,15 +139,55 @@ fn main() {
                 let own = std::env::current_exe().unwrap();
                 Command::new(own).args(["do", &text]).spawn().map(drop)
             }
+            // The same without a variable.
+            "bare" => {
+                let own = std::env::current_exe().unwrap();
+                Command::new(own).env_clear().args(["do", &text]).spawn().map(drop)
+            }
+            // Two of them, of which one beats, and the other reads what that prints: nothing.
+            "pipeline" => {
+                let own = std::env::current_exe().unwrap();
+                let daemon = |steps: &str| {
+                    let mut daemon = Command::new(&own);
+                    daemon.args(["do", steps]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                    daemon
+                };
+                let mut first = daemon(&format!("beat={text}")).stdout(Stdio::piped()).spawn().unwrap();
+                daemon("count").stdin(first.stdout.take().unwrap()).spawn().map(drop)
+            }
+            // Touches a file for as long as it lives.
+            "beat" => beat(&text),
+            // The same, in another thread than the first, which ends.
+            "headless" => {
+                const SYS_EXIT: i64 = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
+                std::thread::spawn(move || beat(&text));
+                unsafe { syscall(SYS_EXIT, 0) };
+                Ok(())
+            }
+            // Forks, as often as it may, daemons that do the same and touch a file.
+            "storm" => {
+                let file = File::create(&text).unwrap();
+                (0..3).for_each(|stream| _ = unsafe { close(stream) });
+                loop {
+                    if unsafe { fork() } == 0 {
+                        unsafe { setsid() };
+                    } else {
+                        unsafe { usleep(1000) };
+                    }
+                    _ = file.write_all_at(b"x", 0);
+                }
+            }
             // A daemon that goes on as its own child, in a session of its own, again and again: never the same process for
-            // so many microseconds.
+            // so many microseconds. Each touches a file.
             "hop" => {
-                let pause = text.parse().unwrap();
+                let (pause, path) = text.split_once(':').unwrap();
+                let (pause, file) = (pause.parse().unwrap(), File::create(path).unwrap());
                 if unsafe { fork() } == 0 {
                     unsafe { signal(SIGTERM, SIG_IGN) };
                     (0..3).for_each(|stream| _ = unsafe { close(stream) });
                     loop {
                         unsafe { setsid() };
+                        _ = file.write_all_at(b"x", 0);
                         unsafe { usleep(pause) };
                         if unsafe { fork() } != 0 {
                             unsafe { _exit(0) };
@@ -153,7 +196,7 @@ fn main() {
                 }
                 Ok(())
             }
-            // The same in a session of its own, so many generations on.
+            // The same in a session of its own, so many generations on: the first leads a group, and stays in its session.
             "generations" => match text.split_once(':').unwrap() {
                 ("0", steps) => {
                     let own = std::env::current_exe().unwrap();
@@ -251,6 +294,8 @@ fn reach(out: &mut File) -> std::io::Result<()> {
         let done = [
             ("signal", unsafe { kill(pid, 0) } == 0),
             ("trace", unsafe { ptrace(PTRACE_SEIZE, pid, 0, 0) } == 0),
+            // It is not asked for anything: the kernel only looks who asks.
+            ("limit", unsafe { prlimit(pid, 0, std::ptr::null(), std::ptr::null_mut()) } == 0),
             ("environ", opens("environ", false)),
             ("mem", opens("mem", true)),
             ("exe", opens("exe", false)),
@@ -260,6 +305,14 @@ fn reach(out: &mut File) -> std::io::Result<()> {
         writeln!(out, "{}: {}", name.trim(), done.join(" "))?;
     }
     Ok(())
+}
+
+fn beat(path: &str) -> ! {
+    let file = File::create(path).unwrap();
+    loop {
+        file.write_all_at(b"x", 0).unwrap();
+        pause("20");
+    }
 }
 
 fn pause(milliseconds: &str) {

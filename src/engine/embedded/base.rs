@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::engine::sources::{self, Identity, Seen};
 use crate::engine::{EngineError, EngineErrorKind, ImageConfig, Program, Volume};
 use crate::images::Image;
-use crate::sandbox::{Machine, Root, Rootfs};
+use crate::sandbox::{Machine, Root, Rootfs, User};
 
 /// How long it is believed what of this machine is hidden.
 const BELIEVED_FOR: Duration = Duration::from_secs(3);
@@ -164,19 +164,57 @@ fn root_directory(path: &Path, program: &Program) -> Result<(PathBuf, Identity),
     Ok((real, sources::identity(&metadata)))
 }
 
+/// Who a program in a root directory is, and what can be seen to be wrong with it before it is asked for. Blocks.
+pub(super) fn survey(program: &Program) -> (Option<User>, Vec<EngineError>) {
+    let Some(path) = &program.rootfs else { return (None, Vec::new()) };
+    let root = match path == Path::new("/") {
+        true => Root::Machine { hidden: Vec::new() },
+        false => match root_directory(path, program) {
+            Ok((path, identity)) => Root::Directory { path, identity },
+            Err(error) => return (None, vec![error]),
+        },
+    };
+    let what = sources::root_directory(path);
+    let rootfs = match crate::sandbox::opened(&root, &what) {
+        Ok(rootfs) => rootfs,
+        Err(error) => return (None, vec![error.into()]),
+    };
+    let command_line = program.command_line(&NOTHING);
+    let missing = command_line
+        .first()
+        .filter(|name| name.starts_with('/') && !rootfs.has(name) && !is_mounted(program, name));
+    let missing = missing.map(|name| {
+        let is_hidden = matches!(root, Root::Machine { .. }) && Path::new(name).exists();
+        let why = match is_hidden {
+            true => "which lies where nothing of this machine is seen: mount its directory with `volumes`",
+            false => "which `command` (or `entrypoint`) names: name it by its path in there",
+        };
+        EngineError::new(EngineErrorKind::Refused, format!("{what} has no {name}, {why}"))
+    });
+    let user = crate::sandbox::user_of(&root, &rootfs, program.user.as_deref().unwrap_or_default());
+    let (user, unknown) = match user {
+        Ok(user) => (Some(user), None),
+        Err(error) => (None, Some(error.into())),
+    };
+    (user, missing.into_iter().chain(unknown).collect())
+}
+
+/// Whether a path is in what a program has mounted.
+fn is_mounted(program: &Program, path: &str) -> bool {
+    let volumes = program.volumes.iter().map(|volume| match volume {
+        Volume::Bind { target, .. } | Volume::Named { target, .. } => target,
+    });
+    let mut mounts = volumes.chain(&program.tmpfs).map(|target| target.split(':').next().unwrap_or(target));
+    mounts.any(|target| Path::new(path).starts_with(target))
+}
+
 /// What the program's `#!` line names and the root file system has not. Of what lies in a volume nothing is said here.
 fn missing_interpreter(rootfs: &Rootfs, program: &Program) -> Option<String> {
     let command_line = program.command_line(&NOTHING);
     let script = rootfs.read(command_line.first().filter(|name| name.starts_with('/'))?)?;
     let interpreter = script.strip_prefix("#!")?.lines().next()?.split_ascii_whitespace().next()?;
-    let volumes = program.volumes.iter().map(|volume| match volume {
-        Volume::Bind { target, .. } | Volume::Named { target, .. } => target,
-    });
-    let mut mounts = volumes.chain(&program.tmpfs).map(|target| target.split(':').next().unwrap_or(target));
     let is_in_root = interpreter.starts_with('/')
-        && !mounts.any(|target| {
-            [interpreter, &*command_line[0]].iter().any(|at| Path::new(at).starts_with(target))
-        });
+        && ![interpreter, &*command_line[0]].iter().any(|path| is_mounted(program, path));
     (is_in_root && !rootfs.has(interpreter)).then(|| interpreter.to_owned())
 }
 

@@ -196,10 +196,38 @@ impl EmbeddedEngine {
         probed().map_err(|error| unusable().because(error))
     }
 
+    /// Looks at a program's root directory (`rootfs`): who the program is in there, and what can be seen to be wrong before it
+    /// is asked for. Neither, where it has none. Makes no engine. Blocks.
+    pub fn look_at_root(program: &Program) -> RootLook {
+        let (user, problems) = base::survey(program);
+        let user = user.map(|sandbox::User { uid, gid, groups, .. }| RootUser { uid, gid, groups });
+        RootLook { user, problems }
+    }
+
     /// What an engine could not enforce here, in sentences for an operator. Makes none.
     pub fn shortcomings() -> Vec<String> {
         Cgroups::discover(&Instance::current(), TaskTracker::new()).shortcomings()
     }
+}
+
+/// What [`EmbeddedEngine::look_at_root`] has found.
+#[derive(Debug)]
+pub struct RootLook {
+    /// Who the program is. `None`: nobody of that name is known there, or the directory cannot be looked at.
+    pub user: Option<RootUser>,
+    /// What its requests would fail of.
+    pub problems: Vec<EngineError>,
+}
+
+/// A user, as a root directory knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootUser {
+    /// Its number.
+    pub uid: u32,
+    /// The number of its first group.
+    pub gid: u32,
+    /// Those of its other groups.
+    pub groups: Vec<u32>,
 }
 
 fn unusable() -> EngineError {

@@ -13,6 +13,7 @@ use rustix::process::Pid;
 use super::refusal::Refusal;
 use super::step;
 use super::sys::{self, Errno, Fd};
+use crate::sandbox::seccomp::{Filters, Instruction};
 
 /// How much memory a child has for its calls until it is another program.
 const STACK: usize = 32 << 10;
@@ -34,8 +35,16 @@ pub(crate) struct Spawner {
     ignored: u64,
     /// What a program's `oom_score_adj` is to be, where this process's own is less.
     oom_score_adj: Option<String>,
-    /// What holds each program, with all that it starts, apart from the others.
-    rules: Option<Fd>,
+    apart: Option<Apart>,
+}
+
+/// What holds each program, with all that it starts, apart from the others.
+#[derive(Debug)]
+struct Apart {
+    /// Landlock's: neither signals nor traces.
+    rules: Fd,
+    /// The filter for what that leaves.
+    filter: Vec<u8>,
 }
 
 /// What a program is started with.
@@ -59,7 +68,7 @@ struct Birth<'a> {
     streams: [Fd; 3],
     ignored: u64,
     oom_score_adj: Option<&'a [u8]>,
-    rules: Option<Fd>,
+    apart: Option<&'a Apart>,
     error: Option<Refusal>,
 }
 
@@ -72,17 +81,19 @@ impl Spawner {
         let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
         let own = own.and_then(|own| own.trim().parse::<i32>().ok());
         let oom_score_adj = own.filter(|own| *own < OOM_SCORE_ADJ).map(|_| OOM_SCORE_ADJ.to_string());
-        Ok(Self { stack, ignored: sys::ignored_signals(), oom_score_adj, rules: None })
+        Ok(Self { stack, ignored: sys::ignored_signals(), oom_score_adj, apart: None })
     }
 
-    /// Keeps programs apart from here on: each can signal and trace itself and what it starts, and nobody else, whoever
+    /// Keeps programs apart from here on: each can signal, trace and limit itself and what it starts, and nobody else, whoever
     /// is of the same user. Whether the kernel can do that, and would without privileges.
     pub(crate) fn keep_apart(&mut self) -> bool {
-        if self.rules.is_none() && rustix::thread::no_new_privs().unwrap_or(false) {
+        let is_possible = || rustix::thread::no_new_privs().unwrap_or(false) && sys::has_filters();
+        if self.apart.is_none() && is_possible() {
             // Kept until the process ends: it has one spawner.
-            self.rules = sys::rules_of_keeping_apart().ok();
+            let filter = || Instruction::bytes_of(Filters::apart());
+            self.apart = sys::rules_of_keeping_apart().ok().map(|rules| Apart { rules, filter: filter() });
         }
-        self.rules.is_some()
+        self.apart.is_some()
     }
 
     /// Executes a program in a process group of its own, whose id this gives: a child, with signals as a program expects
@@ -103,7 +114,7 @@ impl Spawner {
             streams: execution.streams.map(|stream| stream.as_raw_fd()),
             ignored: self.ignored,
             oom_score_adj: self.oom_score_adj.as_deref().map(str::as_bytes),
-            rules: self.rules,
+            apart: self.apart.as_ref(),
             error: None,
         };
         // Until they are at their defaults in the child: what our handlers would do there, they would do here.
@@ -148,8 +159,9 @@ fn prepare(birth: &Birth<'_>) -> sys::Result<()> {
     }
     let ignored = (1..=64).filter(|signal| birth.ignored >> (signal - 1) & 1 == 1);
     ignored.chain(SIGNALS).for_each(sys::reset_signal);
-    if let Some(rules) = birth.rules {
-        sys::keep_to(rules)?;
+    if let Some(Apart { rules, filter }) = birth.apart {
+        sys::keep_to(*rules)?;
+        sys::set_filter(filter)?;
     }
     sys::block_signals(0);
     Ok(())

@@ -470,6 +470,14 @@ pub(super) fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     unsafe { syscall!(SYS_prlimit64, 0, resource, &raw const limit, null::<c_void>()) }.map(drop)
 }
 
+/// Whether [`set_filter`] can be: seccomp(2) comes to look at the program only where it may.
+pub(super) fn has_filters() -> bool {
+    const SECCOMP_SET_MODE_FILTER: c_uint = 1;
+    // SAFETY: the kernel reads nothing at a null pointer, and says so.
+    let asked = unsafe { syscall!(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, null::<c_void>()) };
+    asked.is_err_and(|Errno(errno)| errno == libc::EFAULT)
+}
+
 /// Attaches a filter of system calls: seccomp(2). `program` holds 8 bytes an instruction.
 pub(super) fn set_filter(program: &[u8]) -> Result<()> {
     const SECCOMP_SET_MODE_FILTER: c_uint = 1;

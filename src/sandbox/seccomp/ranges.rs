@@ -71,6 +71,20 @@ pub(super) fn of_sandbox(entry: &Entry, capabilities: &BTreeSet<&str>) -> Vec<Ra
     })
 }
 
+/// All is let through but limits for others: prlimit(2) with another's number. `RLIMIT_CPU` would end them, others keep them
+/// from going on.
+pub(super) fn of_apart(entry: &Entry) -> Vec<Range> {
+    const OWN: Condition = Condition::OneOf { argument: 0, values: &[0] };
+    let mut decisions = BTreeMap::from([(0, Decision::Allow)]);
+    for abi in entry.abis {
+        if let Some(number) = abi.number("prlimit64") {
+            let decision = Decision::Test { condition: OWN, wide: abi.has_wide_arguments() };
+            decide(&mut decisions, &(number..=number), decision);
+        }
+    }
+    merged(decisions)
+}
+
 fn amended(ranges: Vec<Range>, entry: &Entry, decision: impl Fn(u32) -> Decision) -> Vec<Range> {
     let mut decisions: BTreeMap<_, _> =
         ranges.into_iter().map(|range| (range.first, range.decision)).collect();

@@ -68,9 +68,12 @@ const REFUSED_FAMILIES: &[u32] = &[AF_ALG as u32, AF_VSOCK as u32];
 
 /// What fcntl(2) does to a file for everybody who has it open, and to whoever will: leases, by which an `exec` elsewhere is
 /// held up, notices of what others do, and hints of how it is used, which stay.
-const OTHERS_AFFAIRS: &[u32] = &[F_SETLEASE as u32, F_NOTIFY as u32, F_SET_RW_HINT, F_SET_FILE_RW_HINT];
+const OTHERS_AFFAIRS: &[u32] =
+    &[F_SETLEASE as u32, F_NOTIFY as u32, F_SET_RW_HINT, F_SET_FILE_RW_HINT, F_SETDELEG];
 const F_SET_RW_HINT: u32 = 1036;
 const F_SET_FILE_RW_HINT: u32 = 1038;
+/// A lease for directories too, from Linux 6.19 on.
+const F_SETDELEG: u32 = 1040;
 
 /// No call is in two groups that count at once, unless they say the same.
 pub(super) const TABLE: &[Group] = &[

@@ -16,7 +16,7 @@ use proptest::sample::select;
 use super::abi::{Abi, Machine, X32_BIT};
 use super::ranges::{Decision, Range};
 use super::table::{Condition, Need, TABLE, Verdict};
-use super::{Filters, Instruction, MOST_INSTRUCTIONS, filter_of, program};
+use super::{Filters, Instruction, MOST_INSTRUCTIONS, compiled, filter_of, program, ranges};
 use interpreter::{Call, run};
 
 const MACHINES: [Machine; 2] = [Machine::X86_64, Machine::Aarch64];
@@ -271,10 +271,28 @@ fn a_file_is_locked_and_duplicated_but_nothing_is_left_with_it() {
         for allowed in [0, 3, 6, 37, 1025, 1030, 1033, 1035] {
             assert_eq!(fcntl(allowed), SECCOMP_RET_ALLOW, "{allowed} of {abi:?}");
         }
-        for refused in [1024, 1026, 1036, 1038] {
+        for refused in [1024, 1026, 1036, 1038, 1040] {
             assert_eq!(fcntl(refused), REFUSE, "{refused} of {abi:?}");
             // The kernel takes an unsigned int.
             assert_eq!(fcntl(refused | 1 << 32), REFUSE);
+        }
+    }
+}
+
+#[test]
+fn programs_that_share_a_container_limit_themselves_alone() {
+    let filter = compiled(Machine::X86_64, &BTreeSet::new(), |entry, _| ranges::of_apart(entry));
+    for abi in [Abi::X86_64, Abi::I386, Abi::X32] {
+        let entry = Machine::X86_64.entries().iter().find(|entry| entry.abis.contains(&abi)).unwrap();
+        let answer = |name, process| {
+            let number = abi.number(name).unwrap();
+            let arguments = [process, 0, 0, 0, 0, 0];
+            run(&filter, &Call { number, architecture: entry.token, arguments }).answer
+        };
+        assert_eq!(answer("prlimit64", 0), SECCOMP_RET_ALLOW, "{abi:?}");
+        for other in [1, u64::MAX] {
+            assert_eq!(answer("prlimit64", other), REFUSE, "{other} of {abi:?}");
+            assert_eq!(answer("kill", other), SECCOMP_RET_ALLOW, "{other} of {abi:?}");
         }
     }
 }
