@@ -11,8 +11,9 @@ mod place;
 mod v1;
 mod v2;
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -185,7 +186,7 @@ impl Cgroups {
             for controller in &tree.controllers {
                 for (file, value) in settings(tree.version, *controller, limits) {
                     let path = folder.join(file);
-                    match fs::write(&path, value) {
+                    match set(&path, &value) {
                         Ok(()) => {}
                         Err(error) if error.kind() == io::ErrorKind::NotFound && is_optional(file) => {}
                         Err(error) => return Err(CgroupError::new(&path, error)),
@@ -303,8 +304,9 @@ impl Drop for Group {
                     while !removed(&folder) {
                         tries += 1;
                         if tries >= KILL_AT_TRY {
-                            // What it forks meanwhile is there at the next try.
-                            kill(&folder);
+                            // What it forks meanwhile is there at the next try. It may be thousands.
+                            let folder = folder.clone();
+                            _ = tokio::task::spawn_blocking(move || kill(&folder)).await;
                         }
                         if tries == REMOVE_TRIES {
                             cgroups.stubborn.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
@@ -319,24 +321,37 @@ impl Drop for Group {
     }
 }
 
+/// How many processes are killed at a time where the kernel does not kill all of a group at once.
+const AT_ONCE: usize = 64;
+
 /// Kills what is in a group, in whichever PID namespace of this one it is: it has got away from its slot.
 fn kill(folder: &Path) {
     // All at once, from Linux 5.14 on.
-    if fs::write(folder.join(v2::KILL), "1").is_ok() {
+    if set(&folder.join(v2::KILL), "1").is_ok() {
         return;
     }
-    let is_listed = |listed: &str, pid: &str| listed.lines().any(|line| line == pid);
-    let listed = || fs::read_to_string(folder.join(PROCESSES)).unwrap_or_default();
-    for pid in listed().lines() {
-        let number = pid.parse().ok().and_then(Pid::from_raw);
-        let Some(Ok(process)) = number.map(|number| pidfd_open(number, PidfdFlags::empty())) else {
-            continue;
-        };
-        // SECURITY: by now the number may be another's, whom it named before it was opened too, if it is listed no more.
-        if is_listed(&listed(), pid) {
-            _ = pidfd_send_signal(&process, Signal::KILL);
+    let listed = || -> BTreeSet<_> {
+        fs::read_to_string(folder.join(PROCESSES)).unwrap_or_default().lines().map(str::to_owned).collect()
+    };
+    let open = |pid: String| {
+        let number = Pid::from_raw(pid.parse().ok()?)?;
+        Some((pidfd_open(number, PidfdFlags::empty()).ok()?, pid))
+    };
+    // Some at a time: each takes a descriptor.
+    let mut pids = listed().into_iter().peekable();
+    while pids.peek().is_some() {
+        let opened: Vec<_> = pids.by_ref().take(AT_ONCE).filter_map(open).collect();
+        // SECURITY: by now a number may be another's, whom it named before it was opened too, if it is listed no more.
+        let still = listed();
+        for (process, _) in opened.iter().filter(|(_, pid)| still.contains(pid)) {
+            _ = pidfd_send_signal(process, Signal::KILL);
         }
     }
+}
+
+/// Writes to a file of the kernel's. Where it is not there it is not made: that the kernel refuses, and not as missing.
+fn set(file: &Path, value: &str) -> io::Result<()> {
+    fs::File::options().write(true).open(file)?.write_all(value.as_bytes())
 }
 
 fn removed(folder: &Path) -> bool {
@@ -349,6 +364,13 @@ fn removed(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_the_kernel_has_not_is_missing_and_not_refused() {
+        // As root is refused to make one in a file system of the kernel's.
+        let error = set(Path::new("/proc/self/memory.swap.max"), "0").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn limits_become_the_files_of_each_version() {

@@ -1,6 +1,5 @@
 //! Version 1: a tree a controller. See cgroups(7).
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -40,5 +39,5 @@ pub(super) fn cpu(quota: u64) -> Vec<(&'static str, String)> {
 /// and with the last one's end back: a group that stays keeps it from doing so for each slot.
 pub(super) fn count_tcp_buffers(folder: &Path) -> io::Result<()> {
     // No limit.
-    fs::write(folder.join(TCP_BUFFERS), "-1")
+    super::set(&folder.join(TCP_BUFFERS), "-1")
 }

@@ -35,19 +35,44 @@ pub(super) fn is_delegated(folder: &Path) -> bool {
 }
 
 /// Moves this process, and those that it has started, out of a group's way into one below it.
+///
+/// # Errors
+/// Where others are in it too: they are not ours to move, and with them it cannot be divided.
 pub(super) fn step_aside(folder: &Path) -> io::Result<()> {
+    let inside = fs::read_to_string(folder.join("cgroup.procs"))?;
+    if let Some(other) = inside.lines().find(|pid| !is_ours(pid)) {
+        return Err(io::Error::other(format!(
+            "process {other} is in it, and not dcgi's: start dcgi in a group of its own"
+        )));
+    }
     let own = folder.join(OWN);
     if !own.is_dir() {
         fs::create_dir(&own)?;
     }
-    for pid in fs::read_to_string(folder.join("cgroup.procs"))?.lines() {
-        match fs::write(own.join("cgroup.procs"), pid) {
+    for pid in inside.lines() {
+        match super::set(&own.join("cgroup.procs"), pid) {
             // It has gone meanwhile: ESRCH.
             Err(error) if error.raw_os_error() != Some(3) => return Err(error),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether a process is this one, or comes from it. One that has gone is.
+fn is_ours(pid: &str) -> bool {
+    let own = std::process::id().to_string();
+    let mut pid = pid.to_owned();
+    while pid != own {
+        // proc_pid_stat(5): behind the name, the state and the parent.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1));
+        match parent {
+            Some(parent) if !matches!(parent, "0" | "1") => pid = parent.to_owned(),
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Whether the tree has a controller at all: version 1 may have taken it.
@@ -63,7 +88,7 @@ pub(super) fn enable(folder: &Path, controller: Controller) -> io::Result<()> {
     if enabled.split_ascii_whitespace().any(|name| name == controller.name()) {
         return Ok(());
     }
-    fs::write(file, format!("+{}", controller.name()))
+    super::set(&file, &format!("+{}", controller.name()))
 }
 
 pub(super) fn memory(bytes: u64) -> Vec<(&'static str, String)> {
@@ -72,4 +97,20 @@ pub(super) fn memory(bytes: u64) -> Vec<(&'static str, String)> {
 
 pub(super) fn cpu(quota: u64) -> Vec<(&'static str, String)> {
     vec![("cpu.max", format!("{quota} {PERIOD}"))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_and_those_that_it_has_started_are_its_own() {
+        assert!(is_ours(&std::process::id().to_string()));
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert!(is_ours(&child.id().to_string()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!is_ours("1"));
+    }
 }
