@@ -15,6 +15,7 @@ mod own;
 mod root;
 
 use std::ffi::{CStr, CString};
+use std::path::Path;
 
 use crate::sandbox::error::PlanError;
 use crate::sandbox::host::Host;
@@ -219,7 +220,7 @@ impl<'a> Mounts<'a> {
         }
     }
 
-    /// `/etc/hosts` and `/etc/hostname`, which say the sandbox's own name. They lie in the memory of `/dev/shm`, and
+    /// `/etc/hosts` and `/etc/hostname`, which say the sandbox's own name, where `/etc` is the root's own. They lie in the memory of `/dev/shm`, and
     /// have no name there any more when the program starts.
     fn host_files(&self, steps: &mut Steps) {
         let hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t";
@@ -228,7 +229,9 @@ impl<'a> Mounts<'a> {
             ("/etc/hosts", c"/dev/shm/hosts", hosts.as_bytes()),
             ("/etc/hostname", c"/dev/shm/hostname", b""),
         ] {
-            if !self.can_have_file(target) || self.own.iter().any(|own| own.target == target) {
+            // SECURITY: what programs may write to has links by now, which a mount would follow.
+            let is_mounted = |own: &Own<'_>| Path::new(target).starts_with(&own.target);
+            if !self.can_have_file(target) || self.own.iter().any(is_mounted) {
                 continue;
             }
             let target = path(target).expect("it has no NUL");
