@@ -495,7 +495,7 @@ fn what_a_small_archive_describes_again_and_again_is_bounded() {
         descriptor = layout.blob(json!({ "manifests": vec![descriptor; 16] }).to_string().as_bytes());
     }
     let mut many = Layout::default();
-    let manifest = many.manifest(&config, &vec![&*layer; 20_000]);
+    let manifest = many.manifest(&config, &vec![&*layer; 50_000]);
     let mut others = Layout::default();
     let other = with(others.blob(b"{}"), "platform", json!({ "os": "linux", "architecture": "other" }));
     let mut large = Layout::default();
@@ -505,8 +505,8 @@ fn what_a_small_archive_describes_again_and_again_is_bounded() {
     let tags: Vec<_> = (0..2_000).map(|i| format!("hello:{i}")).collect();
     let cases = [
         (layout.archive(&[descriptor]), "512 images"),
-        (many.archive(&[manifest]), "16000 manifests and layers"),
-        (others.archive(&vec![other; 20_000]), "16000 manifests and layers"),
+        (many.archive(&[manifest]), "40000 manifests and layers"),
+        (others.archive(&vec![other; 50_000]), "40000 manifests and layers"),
         (large.archive(&vec![padded; 100]), "64 MiB of descriptions"),
         (
             docker_archive(&config, &[&layer], &tags.iter().map(String::as_str).collect::<Vec<_>>()),

@@ -14,8 +14,9 @@ const MOST_IMAGES: usize = 512;
 /// Each is written to the disk by itself.
 const MOST_NAMES: usize = 1_000;
 
-/// Entries of indexes, configurations and layers: 512 images of 30 layers.
-const MOST_PARTS: usize = 16_000;
+/// Entries of indexes, configurations and layers: 512 images of 30 layers. Each is looked at twice, whether it is all there and
+/// when it is taken.
+const MOST_PARTS: usize = 40_000;
 
 /// Indexes, manifests and configurations have some kilobytes each. In bytes.
 const MOST_DESCRIBED: u64 = 64 << 20;
