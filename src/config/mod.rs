@@ -154,6 +154,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let problems = Problems::of(text);
         let (document, errors) = DeTable::parse_recoverable(text);
+        let mut is_lost = false;
         for error in errors {
             let at = error.span().unwrap_or_default();
             match unquoted::value_on_line(text, at.start) {
@@ -161,7 +162,12 @@ impl Config {
                     let quoted = &text[value.clone()];
                     problems.note(value, format!("a string is quoted: \"{quoted}\""));
                 }
-                None => problems.note(at, error.message().to_owned()),
+                // What comes after the first is as a rule what that has made of it.
+                None if !is_lost => {
+                    is_lost = true;
+                    problems.note(at, error.message().to_owned());
+                }
+                None => {}
             }
         }
         // What the keys of half a document mean is guesswork.
@@ -221,7 +227,11 @@ impl Config {
         section.set(&mut self.engine, "engine", value::engine);
         let what = "a network or an address such as \"10.0.0.0/8\" or \"::1\"";
         section.set_list(&mut self.trusted_proxies, "trusted_proxies", string(what, network));
-        let kinds = [("x-forwarded", ProxyHeaders::XForwarded), ("forwarded", ProxyHeaders::Forwarded)];
+        let kinds = [
+            ("either", ProxyHeaders::Either),
+            ("x-forwarded", ProxyHeaders::XForwarded),
+            ("forwarded", ProxyHeaders::Forwarded),
+        ];
         section.set(&mut self.proxy_headers, "proxy_headers", value::word(&kinds));
         section.set(&mut self.server.max_connections, "max_connections", count::<usize>(1));
         section.set(&mut self.server.header_timeout, "header_timeout", duration);

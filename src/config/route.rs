@@ -8,8 +8,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::engine::{EngineChoice, ImageConfig, Isolation, Network, Program, PullPolicy, Warm};
-use crate::gateway::{Output, ProgramRoute, RequestBody, is_request_variable};
+use crate::gateway::{Output, ProgramRoute, RequestBody};
 use crate::site::Route;
+use crate::variables::is_request_variable;
 
 use super::address;
 use super::capability::capability;
@@ -165,7 +166,10 @@ impl Draft {
         let has_root = has_root || rootfs.is_some() || !image.is_empty();
         let required = if has_root { &["path"][..] } else { &["path", "image"] };
         for key in required.iter().filter(|key| !section.has(key)) {
-            section.lacks(key, header.clone());
+            match *key {
+                "image" => section.lacks("image` or `rootfs", header.clone()),
+                key => section.lacks(key, header.clone()),
+            }
         }
         let host_in_order = self.host.is_some() || !section.has("host");
         path.filter(|_| host_in_order).map(|path| (self.host.clone(), path))

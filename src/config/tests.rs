@@ -68,7 +68,7 @@ fn what_the_top_of_a_file_leaves_out_has_a_default() {
     assert_eq!(config.listen, [Listen::default()]);
     assert_eq!(config.engine, EngineChoice::Auto);
     assert_eq!(config.trusted_proxies, []);
-    assert_eq!(config.proxy_headers, ProxyHeaders::XForwarded);
+    assert_eq!(config.proxy_headers, ProxyHeaders::Either);
     assert_eq!(config.server, ServerLimits::default());
 }
 
@@ -107,7 +107,7 @@ fn all_problems_are_told_in_the_order_of_the_file() {
             "dcgi.toml:5:8: `path` = 'x' in route `x`: expected a path that begins with \"/\", such as \"/hello\"",
             "dcgi.toml:6:9: `image` = '' in route `x`: expected an image such as \"perl:5\"",
             "dcgi.toml:7:1: no `path` in route number 2",
-            "dcgi.toml:7:1: no `image` in route number 2",
+            "dcgi.toml:7:1: no `image` or `rootfs` in route number 2",
             "dcgi.toml:8:1: unknown key `queeu` in route number 2; did you mean `queue`?",
         ]
     );
@@ -193,7 +193,7 @@ fn a_unix_socket_may_have_a_mode_and_a_group() {
     let socket =
         Listen::Unix { path: PathBuf::from("/s"), mode: Some(0o660), group: Some("www-data".to_owned()) };
     let table = "{ address = 'unix:/s', mode = '0660', group = 'www-data' }";
-    assert_eq!(listen(table), [socket.clone()]);
+    assert_eq!(listen(table), std::slice::from_ref(&socket));
     assert_eq!(listen(&format!("['[::1]:80', {table}]")), ["[::1]:80".parse().unwrap(), socket]);
     assert_eq!(listen("{ address = '[::1]:80' }"), ["[::1]:80".parse().unwrap()]);
 }
@@ -240,7 +240,7 @@ fn trusted_proxies_write_one_kind_of_headers() {
     assert_eq!(config.proxy_headers, ProxyHeaders::Forwarded);
     assert_eq!(
         error_above("proxy_headers = 'both'"),
-        "dcgi.toml:1:17: `proxy_headers` = 'both': expected \"x-forwarded\" or \"forwarded\""
+        "dcgi.toml:1:17: `proxy_headers` = 'both': expected \"either\" or \"x-forwarded\" or \"forwarded\""
     );
 }
 
@@ -527,7 +527,7 @@ fn a_route_has_an_image_or_a_root_directory() {
     );
     assert_eq!(
         errors("[[route]]\npath = '/x'\ncommand = ['/bin/x']\n"),
-        ["dcgi.toml:1:1: no `image` in route `/x`"]
+        ["dcgi.toml:1:1: no `image` or `rootfs` in route `/x`"]
     );
 }
 

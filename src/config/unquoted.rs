@@ -34,7 +34,18 @@ fn within(start: usize, text: &str, part: &str) -> Range<usize> {
 
 /// Whether this is no value of any kind, and would be a string in quotes.
 fn is_bare(value: &str) -> bool {
-    !value.is_empty() && !value.contains(['{', '}', '[', ']', '=']) && DeValue::parse(value).is_err()
+    // What looks like a number, or a word of TOML's, is wrong in another way.
+    let begins_number = |value: &str| {
+        let value = value.trim_start_matches(['+', '-', '.']);
+        value.starts_with(|c: char| c.is_ascii_digit()) && value.parse::<f64>().is_ok()
+    };
+    let is_word =
+        |value: &str| ["true", "false", "inf", "nan"].iter().any(|word| value.eq_ignore_ascii_case(word));
+    !value.is_empty()
+        && !value.contains(['{', '}', '[', ']', '='])
+        && !is_word(value)
+        && !begins_number(value)
+        && DeValue::parse(value).is_err()
 }
 
 #[cfg(test)]
@@ -60,8 +71,17 @@ mod tests {
 
     #[test]
     fn what_is_wrong_in_another_way_is_not_taken_for_it() {
-        for text in ["path = \"/a", "pids = 1 2 [", "env = { A = b }", "memory =", "pids = 128", "a = [1, 2"]
-        {
+        for text in [
+            "path = \"/a",
+            "pids = 1 2 [",
+            "env = { A = b }",
+            "memory =",
+            "pids = 128",
+            "a = [1, 2",
+            "a = True",
+            "cpus = .5",
+            "pids = 012",
+        ] {
             assert_eq!(found(text), None, "{text}");
         }
     }

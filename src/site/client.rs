@@ -45,8 +45,10 @@ pub(super) struct Proxies {
 /// believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProxyHeaders {
-    /// `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, as most proxies write them.
+    /// Whichever a request has. One that has both is refused: one of them is its client's.
     #[default]
+    Either,
+    /// `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, as most proxies write them.
     XForwarded,
     /// `Forwarded` (RFC 7239).
     Forwarded,
@@ -108,8 +110,10 @@ impl Client {
     pub(super) fn of(head: &mut request::Parts, proxies: &Proxies) -> Result<Self, Failure> {
         let connection = head.extensions.get::<ConnectionInfo>().copied().unwrap_or_default();
         let forwarded = if proxies.trust(connection.remote) {
-            proxies.headers.drop_others(&mut head.headers);
-            Forwarded::from(&head.headers, proxies)
+            match proxies.headers.settled(&mut head.headers)? {
+                Kind::XForwarded => Forwarded::from_x_forwarded(&head.headers, proxies),
+                Kind::Rfc7239 => Forwarded::from_rfc7239(&head.headers, proxies),
+            }
         } else {
             Forwarded::default()
         };
@@ -152,14 +156,21 @@ fn asked_host(head: &request::Parts) -> Result<Option<&str>, Failure> {
     if hosts.next().is_some() {
         return Err(Failure::Malformed("more than one Host header"));
     }
-    let authority = head.uri.authority().map(Authority::as_str);
-    match (authority, host) {
-        (Some(authority), _) => Ok(Some(authority)),
-        (None, Some(host)) => {
-            host.to_str().map(Some).map_err(|_| Failure::Malformed("the Host header is no text"))
+    let named = match host {
+        Some(host) => {
+            let host = host.to_str().map_err(|_| Failure::Malformed("the Host header is no text"))?;
+            // Whatever else names the host.
+            split_host(host)?;
+            Some(host)
         }
-        (None, None) if head.version >= Version::HTTP_11 => Err(Failure::Malformed("no Host header")),
-        (None, None) => Ok(None),
+        None => None,
+    };
+    let authority = head.uri.authority().map(Authority::as_str);
+    match authority.or(named) {
+        // RFC 9112 §3.2: with a target that names the host too.
+        _ if named.is_none() && head.version == Version::HTTP_11 => Err(Failure::Malformed("no Host header")),
+        None if head.version > Version::HTTP_11 => Err(Failure::Malformed("no Host header")),
+        asked => Ok(asked),
     }
 }
 
@@ -203,15 +214,36 @@ impl Proxies {
 
 // === impl ProxyHeaders ===
 
+/// The headers of a request that are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    XForwarded,
+    Rfc7239,
+}
+
 impl ProxyHeaders {
-    /// Takes out the headers of the other kind.
+    /// Which headers of a request are believed; takes out those of the other kind.
     ///
-    /// SECURITY: they are the client's own, which the proxy passed on. To believe them where its own kind is missing would let
-    /// a client choose who it is, and a program that reads them could not tell.
-    fn drop_others(self, headers: &mut HeaderMap) {
-        match self {
-            Self::XForwarded => _ = headers.remove(FORWARDED),
-            Self::Forwarded => {
+    /// SECURITY: those are the client's own, which the proxy passed on. To believe them where its own kind is missing would let
+    /// a client choose who it is, and a program that reads them could not tell. Where nobody has said which kind the proxy
+    /// writes, and it does write one, the client's makes two: neither is believed, and not the proxy's address either, which
+    /// may be let in where clients are not.
+    fn settled(self, headers: &mut HeaderMap) -> Result<Kind, Failure> {
+        let has_other = |headers: &HeaderMap| X_FORWARDED.iter().any(|name| headers.contains_key(*name));
+        let kind = match self {
+            Self::XForwarded => Kind::XForwarded,
+            Self::Forwarded => Kind::Rfc7239,
+            Self::Either if !headers.contains_key(FORWARDED) => Kind::XForwarded,
+            Self::Either if !has_other(headers) => Kind::Rfc7239,
+            Self::Either => {
+                return Err(Failure::Malformed(
+                    "it has Forwarded and X-Forwarded-*: which of them the proxy in front writes, `proxy_headers` has to say",
+                ));
+            }
+        };
+        match kind {
+            Kind::XForwarded => _ = headers.remove(FORWARDED),
+            Kind::Rfc7239 => {
                 let is_other = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-");
                 let others: Vec<_> = headers.keys().filter(is_other).cloned().collect();
                 for name in others {
@@ -219,19 +251,17 @@ impl ProxyHeaders {
                 }
             }
         }
+        Ok(kind)
     }
 }
+
+/// Those of the one kind that are believed.
+const X_FORWARDED: [&str; 4] =
+    ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"];
 
 // === impl Forwarded ===
 
 impl Forwarded {
-    fn from(headers: &HeaderMap, proxies: &Proxies) -> Self {
-        match proxies.headers {
-            ProxyHeaders::XForwarded => Self::from_x_forwarded(headers, proxies),
-            ProxyHeaders::Forwarded => Self::from_rfc7239(headers, proxies),
-        }
-    }
-
     fn from_x_forwarded(headers: &HeaderMap, proxies: &Proxies) -> Self {
         let last = |name| items(headers, name).last();
         let hops: Vec<_> = items(headers, "x-forwarded-for").collect();
@@ -350,7 +380,7 @@ mod tests {
         let forged =
             [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https"), ("forwarded", "for=1.2.3.4")];
         for kind in KINDS {
-            for networks in [&[][..], &["10.0.0.2"][..]] {
+            for networks in [&[][..], &["10.0.0.2/32"][..]] {
                 let client = client(&proxies(networks, kind), &forged);
                 assert_eq!(client.remote.unwrap().ip().to_string(), "10.0.0.1");
                 assert!(!client.https);
@@ -374,6 +404,21 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_says_which_kind_a_proxy_writes_a_request_has_one() {
+        let either = believed(ProxyHeaders::default());
+        assert_eq!(remote(&either, &[("x-forwarded-for", "1.2.3.4")]), "1.2.3.4");
+        assert_eq!(remote(&either, &[("forwarded", "for=1.2.3.4")]), "1.2.3.4");
+        for name in X_FORWARDED {
+            assert!(
+                Client::of(&mut head(&[("forwarded", "for=1.2.3.4"), (name, "6.6.6.6")]), &either).is_err()
+            );
+        }
+        // No word of who the client is.
+        let other = [("forwarded", "for=1.2.3.4"), ("x-forwarded-prefix", "/a")];
+        assert_eq!(remote(&either, &other), "1.2.3.4");
+    }
+
+    #[test]
     fn headers_of_the_kind_that_proxies_do_not_write_are_neither_believed_nor_passed_on() {
         let forged = [
             ("x-forwarded-for", "6.6.6.6"),
@@ -383,7 +428,7 @@ mod tests {
             ("x-forwarded-user", "root"),
         ];
         for more in [&[][..], &[("forwarded", "for=1.2.3.4")][..]] {
-            let mut head = head(&[&forged, more].concat());
+            let mut head = head(&[&forged[..], more].concat());
             let client = Client::of(&mut head, &believed(ProxyHeaders::Forwarded)).unwrap();
             let expected = if more.is_empty() { "10.0.0.1" } else { "1.2.3.4" };
             assert_eq!(client.remote.unwrap().ip().to_string(), expected);
@@ -392,7 +437,7 @@ mod tests {
         }
         for more in [&[][..], &[("x-forwarded-for", "1.2.3.4")][..]] {
             let forged = [("forwarded", "for=6.6.6.6;host=forged.test;proto=https")];
-            let mut head = head(&[&forged, more].concat());
+            let mut head = head(&[&forged[..], more].concat());
             let client = Client::of(&mut head, &believed(ProxyHeaders::XForwarded)).unwrap();
             let expected = if more.is_empty() { "10.0.0.1" } else { "1.2.3.4" };
             assert_eq!(client.remote.unwrap().ip().to_string(), expected);
