@@ -85,6 +85,7 @@ mod reason;
 mod sandbox;
 pub mod server;
 pub mod site;
+mod variables;
 
 pub use site::Handler;
 

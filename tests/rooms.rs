@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The rooms, top to bottom: a room may use those in later lines. Those in one line are one room in several files.
 ///
 /// The command stands above them all, in a crate of its own.
-const ROOMS: [&[&str]; 12] = [
+const ROOMS: [&[&str]; 13] = [
     &["server"],
     &["config"],
     &["site", "handler", "router", "route", "Handler"],
@@ -26,6 +26,7 @@ const ROOMS: [&[&str]; 12] = [
     &["connection"],
     &["instance"],
     &["reason"],
+    &["variables"],
 ];
 
 /// What stands around the drawing.

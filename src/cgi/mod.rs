@@ -32,10 +32,11 @@ mod indexed_query;
 mod meta_variables;
 mod percent;
 
+pub use crate::variables::is_request_variable;
 pub use chunked::{ChunkedDecoder, ChunkedError};
 pub use host::{HostError, split_host};
 pub use indexed_query::indexed_query;
 pub use meta_variables::MetaVariables;
 pub use path::{NormalPath, PathError};
-pub use request::{AuthenticatedUser, Context, HeaderPolicy, is_request_variable, meta_variables};
+pub use request::{AuthenticatedUser, Context, HeaderPolicy, meta_variables};
 pub use response::{Answer, Head, HeaderBlock, HeaderBlockError, LocalRedirect};

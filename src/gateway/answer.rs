@@ -145,7 +145,10 @@ impl<'a> Answering<'a> {
         let (answer, rest) = loop {
             let Some(bytes) = source.read().await? else {
                 return Err(match source.ended().await? {
-                    status @ ExitStatus::Signalled { .. } => Failure::Killed(status),
+                    status @ ExitStatus::Signalled { .. } => {
+                        beginning.log();
+                        Failure::Killed(status)
+                    }
                     status => {
                         beginning.log();
                         Failure::NoHeaderBlock { error: block.end(), status }

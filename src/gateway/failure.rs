@@ -35,7 +35,8 @@ pub(crate) enum Failure {
     #[error("no route matches")]
     NoRoute,
     #[error(
-        "the request's header fields are more than a program can be given, whatever `max_header_size` says"
+        "the request's header fields are more than a program can be given, whatever `max_header_size` says: 128 KiB in one \
+         variable, 1008 KiB with all that it has anyway (`env`, and the image's)"
     )]
     HeadTooLarge,
     #[error("the request body is larger than the route's `max_request_body` ({})", ByteSize::b(*.0))]
@@ -146,7 +147,10 @@ impl Failure {
             | Self::Malformed(_)
             | Self::Tunnel
             | Self::NoRoute => tracing::debug!("{reason}; {consequence}"),
-            Self::ClientGone | Self::HeadTooLarge | Self::RequestTooLarge(_) | Self::RequestTooSlow { .. } => {
+            Self::ClientGone
+            | Self::HeadTooLarge
+            | Self::RequestTooLarge(_)
+            | Self::RequestTooSlow { .. } => {
                 tracing::info!("{reason}; {consequence}");
             }
             _ => tracing::warn!("{reason}; {consequence}"),

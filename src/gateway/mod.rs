@@ -36,7 +36,6 @@ use tracing::Instrument;
 pub use body::{AnswerCut, Body};
 pub use program_route::{Limits, Output, ProgramRoute, RequestBody};
 
-pub(crate) use crate::cgi::is_request_variable;
 pub(crate) use answer::{Failed, Reply};
 pub(crate) use client::Client;
 pub(crate) use clock::Deadline;

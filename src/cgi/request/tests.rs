@@ -1,6 +1,7 @@
 use http::Request;
 
 use super::*;
+use crate::variables::{OF_REQUEST, is_request_variable};
 
 /// A request head of a method, a target and header lines, over HTTP/1.1.
 fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> request::Parts {

@@ -10,6 +10,7 @@ use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Moun
 use super::labels;
 use crate::engine::{ImageConfig, Invocation, Program, Volume};
 use crate::instance::Instance;
+use crate::variables::{OF_REQUEST, is_request_variable};
 
 /// The create request for one use of a program.
 pub(super) fn create_body(
@@ -53,12 +54,11 @@ pub(super) fn create_body(
 
 /// The create request of a container that is not for one request: without what is to run in it.
 pub(super) fn standing_body(program: &Program, route: &Arc<str>, owner: &Instance) -> ContainerCreateBody {
-    let own = program.env.iter().map(|(name, value)| format!("{name}={value}"));
     ContainerCreateBody {
         image: Some(program.image.clone()),
         working_dir: program.working_dir.clone(),
         user: program.user.clone(),
-        env: Some(own.collect()),
+        env: Some(own_environment(program, |_| true).collect()),
         labels: Some(labels(route, owner)),
         host_config: Some(host_config(program)),
         ..Default::default()
@@ -99,14 +99,23 @@ fn host_config(program: &Program) -> HostConfig {
     }
 }
 
-/// The program's own variables, and over them the invocation's.
+/// The program's own variables, and over them the invocation's. What of a request the invocation does not say is taken out of
+/// the image's too, by a name without a value.
 fn environment(program: &Program, invocation: &Invocation) -> Vec<String> {
-    let own = program
-        .env
-        .iter()
-        .filter(|(name, _)| !invocation.env.iter().any(|(computed, _)| computed == *name))
-        .map(|(name, value)| format!("{name}={value}"));
-    own.chain(invocation.env.iter().map(|(name, value)| format!("{name}={}", text(value)))).collect()
+    let is_computed = |name: &str| invocation.env.iter().any(|(computed, _)| computed == name);
+    let own = own_environment(program, |name| !is_computed(name));
+    let computed = invocation.env.iter().map(|(name, value)| format!("{name}={}", text(value)));
+    own.chain(computed).collect()
+}
+
+/// The variables of a program, but for what only a request says, which is taken out; as far as they are asked for.
+fn own_environment(
+    program: &Program,
+    is_asked: impl Fn(&str) -> bool + Copy,
+) -> impl Iterator<Item = String> {
+    let own = program.env.iter().filter(move |(name, _)| is_asked(name) && !is_request_variable(name));
+    let taken_out = OF_REQUEST.iter().filter(move |name| is_asked(name)).map(|name| (*name).to_owned());
+    own.map(|(name, value)| format!("{name}={value}")).chain(taken_out)
 }
 
 /// The API takes text only.
@@ -211,7 +220,11 @@ mod tests {
         program.env.insert("REQUEST_METHOD".into(), "FORGED".into());
         program.env.insert("GREETING".into(), "hi".into());
         let env = body(&program, &invocation()).env.unwrap();
-        assert_eq!(env, ["GREETING=hi", "REQUEST_METHOD=GET"]);
+        let (given, taken_out): (Vec<_>, Vec<_>) = env.iter().partition(|entry| entry.contains('='));
+        assert_eq!(given, ["GREETING=hi", "REQUEST_METHOD=GET"]);
+        // Which may be the image's.
+        assert!(taken_out.contains(&&"CONTENT_LENGTH".to_owned()), "{env:?}");
+        assert!(!taken_out.contains(&&"REQUEST_METHOD".to_owned()), "{env:?}");
     }
 
     #[test]

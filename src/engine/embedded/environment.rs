@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::pool::Pool;
 use crate::engine::Invocation;
 use crate::sandbox::Run;
+use crate::variables::is_request_variable;
 
 /// Where programs are looked for where nobody says: as under Docker.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -62,7 +63,8 @@ impl Pool {
         let image = self.base.config().env.iter().filter_map(|entry| entry.split_once('='));
         let own = self.program.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in image.filter(|(name, _)| !self.program.env.contains_key(*name)).chain(own) {
-            if !names.contains(name) {
+            // What a request is, only it says.
+            if !names.contains(name) && !is_request_variable(name) {
                 variables.push((name.as_bytes(), value.as_bytes()));
             }
         }
