@@ -50,6 +50,7 @@ fn noted(here: &Path) -> Option<String> {
     rest.split('"').nth(1).map(str::to_owned)
 }
 
+#[allow(clippy::disallowed_methods, reason = "there is no runtime here")]
 fn git(here: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").arg("-C").arg(here).args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

@@ -217,7 +217,7 @@ fn output_that_begins_with_no_header_block_is_in_both_logs() {
     let both = Beside::start();
     let answers = both.get("/cgi/refused");
     assert_eq!(statuses(&answers), [500, 502]);
-    common::wait_until("Apache says so", common::PATIENCE, || both.apache.log().contains("<!--: spam"));
+    common::wait_until("Apache says so", common::PATIENCE, || both.apache.log().contains("'<!--'"));
     both.dcgi.wait_for_log_of(answers[1].id(), "<!--: spam");
     // The traceback behind it is in dcgi's alone.
     both.dcgi.wait_for_log_of(answers[1].id(), "ZeroDivisionError");

@@ -499,6 +499,7 @@ fn the_version_names_a_commit_of_the_repository_that_it_was_built_in() {
     let version = format!("dcgi {}", env!("CARGO_PKG_VERSION"));
     let commit = said.strip_prefix(&version).unwrap().trim();
     let git = |arguments: &[&str]| {
+        #[allow(clippy::disallowed_methods)]
         let output = Command::new("git").args(["-C", here]).args(arguments).output().unwrap();
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     };

@@ -419,6 +419,7 @@ fn indexes_that_name_each_other_again_and_again_are_refused_before_any_of_it_is_
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)]
 fn on_a_terminal_it_is_shown_how_much_of_an_archive_has_been_read() {
     let place = Place::new();
     let archive = probe_archive(&place);

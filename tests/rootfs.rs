@@ -221,29 +221,32 @@ fn why_a_program_cannot_be_run_is_told_by_what_is_wrong_with_it() {
     let elf = fs::read(root.path().join("app/probe")).unwrap();
     // An executable of a machine that this one is not: ELF's e_machine, where the header has it.
     let foreign = [&elf[..18], &[0xff, 0x7f], &elf[20..64]].concat();
-    let cases: [(&str, &[u8], u32, &str); 5] = [
+    let cases: [(&str, &[u8], u32, &str); 6] = [
         ("crlf", b"#!/app/probe\r\n", 0o755, "its `#!` line ends in CRLF"),
-        ("not-executable", b"#!/app/probe\n", 0o644, "its user may not execute it; `chmod +x`"),
+        ("not-executable", b"#!/app/probe\n", 0o644, "its user may not execute it; `chmod a+rx`"),
         ("no-format", b"print 'hello'\n", 0o755, "its first two bytes are no `#!`"),
         ("another-machine", &foreign, 0o755, "it is made for another processor"),
         ("no-way", b"", 0o755, "its user may not enter a directory on the way to it"),
+        ("no-folder", b"", 0o755, "or its user may not enter it: that is `working_dir`, else the folder of"),
     ];
     let mut routes = String::from("[defaults]\nuser = \"1000:1000\"\n");
     let mut add = |name: &str, program: &str| {
+        let folder = if name == "no-way" { "working_dir = \"/\"\n" } else { "" };
         for (prefix, more) in [("fresh", ""), ("shared", "isolation = \"shared\"\n")] {
             routes += &format!(
-                "[[route]]\npath = \"/{prefix}/{name}\"\nrootfs = \"{}\"\ncommand = [\"{program}\"]\n{more}",
+                "[[route]]\npath = \"/{prefix}/{name}\"\nrootfs = \"{}\"\ncommand = [\"{program}\"]\n{folder}{more}",
                 root.path().display()
             );
         }
     };
     add("missing", "/cgi/nosuch");
     for (name, content, mode, _) in cases {
-        let folder = if name == "no-way" { cgi.join("closed") } else { cgi.clone() };
+        let is_closed = name == "no-way" || name == "no-folder";
+        let folder = if is_closed { cgi.join("closed") } else { cgi.clone() };
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(name), content).unwrap();
         fs::set_permissions(folder.join(name), fs::Permissions::from_mode(mode)).unwrap();
-        add(name, &format!("/cgi/{}{name}", if name == "no-way" { "closed/" } else { "" }));
+        add(name, &format!("/cgi/{}{name}", if is_closed { "closed/" } else { "" }));
     }
     fs::set_permissions(cgi.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
     let store = Store::new();

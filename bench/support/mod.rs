@@ -68,7 +68,7 @@ impl Drop for Server {
 /// The engine's create request for a request to this path, under labels of its own: a dcgi would take it for the
 /// container of one that is gone, and remove it.
 pub fn container(config: &Path, path: &str) -> String {
-    let output = Command::new(executable()).args(["inspect", path, "-c"]).arg(config).output().unwrap();
+    let output = Command::new(executable()).args(["inspect", path, "-v", "-c"]).arg(config).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text[text.find("\n{").expect("a container") + 1..].replace("\"dcgi.", "\"bench.")
 }

@@ -72,11 +72,12 @@ pub(super) async fn connect(config: &Config, usage: Use) -> anyhow::Result<Arc<d
     let by_us = by_us || programs(config).any(|program| program.needs_embedded().is_some());
     let is_clear = !auto && docker != by_us;
     if is_clear {
-        let single = if docker { self::docker().await? } else { embedded().await? };
+        let single = if docker { self::docker(true).await? } else { embedded().await? };
         return Ok(single.into_shared());
     }
     let endpoint = Endpoint::from_env()?;
-    let embedded = if by_us || endpoint.is_unix() {
+    let is_tried = by_us || endpoint.is_unix();
+    let embedded = if is_tried {
         match Store::open(Store::default_root()) {
             Ok(store) => EmbeddedEngine::new(store).await,
             Err(error) => Err(EngineError::from(error)),
@@ -100,22 +101,22 @@ pub(super) async fn connect(config: &Config, usage: Use) -> anyhow::Result<Arc<d
         .take_over(usage == Use::Server)
         .connect()
         .await
-        .map_err(away)?;
+        .map_err(|error| away(error, !is_tried))?;
     Ok(Arc::new(engine))
 }
 
 /// The one engine that suits what has nothing special about it, and whose image can be put anywhere.
 pub(super) async fn single(choice: EngineChoice) -> anyhow::Result<Single> {
     match choice {
-        EngineChoice::Docker => docker().await,
+        EngineChoice::Docker => docker(true).await,
         EngineChoice::Embedded => embedded().await,
-        EngineChoice::Auto if !Endpoint::from_env()?.is_unix() => docker().await,
+        EngineChoice::Auto if !Endpoint::from_env()?.is_unix() => docker(true).await,
         EngineChoice::Auto => match embedded().await {
             Ok(embedded) => Ok(embedded),
             Err(refused) => {
                 tracing::info!("containers are Docker's: {}", super::describe(&refused));
                 // Where neither can be had, that one is easier to come by.
-                docker().await.map_err(|error| error.context(super::describe(&refused)))
+                docker(false).await.map_err(|error| error.context(super::describe(&refused)))
             }
         },
     }
@@ -126,8 +127,8 @@ pub(super) fn programs(config: &Config) -> impl Iterator<Item = &Program> {
     served(&config.routes).map(|(_, route)| &route.program)
 }
 
-/// An engine that is not there, with what to do.
-fn away(error: EngineError) -> anyhow::Error {
+/// An engine that is not there, with what to do. `is_alone`: the embedded one has not been tried.
+fn away(error: EngineError, is_alone: bool) -> anyhow::Error {
     if !error.is_unreachable() {
         return error.into();
     }
@@ -136,14 +137,16 @@ fn away(error: EngineError) -> anyhow::Error {
         "`DOCKER_HOST` names it: start that engine, or unset the variable"
     } else if is_set("DOCKER_CONTEXT") {
         "`DOCKER_CONTEXT` names it: start that engine, or unset the variable"
-    } else {
+    } else if is_alone {
         "start it, set `DOCKER_HOST` to where one is, or do without by engine = \"embedded\""
+    } else {
+        "start it, or set `DOCKER_HOST` to where one is"
     };
     anyhow::anyhow!("{}; {hint}", super::describe(&error.into()))
 }
 
-async fn docker() -> anyhow::Result<Single> {
-    let engine = DockerEngine::connect_with_env().await.map_err(away)?;
+async fn docker(is_alone: bool) -> anyhow::Result<Single> {
+    let engine = DockerEngine::connect_with_env().await.map_err(|error| away(error, is_alone))?;
     Ok(Single::Docker(engine.with_agent(Executable::current())))
 }
 

@@ -33,6 +33,12 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         written => written.with_context(|| format!("cannot write {}", file.display()))?,
     }
     println!("wrote {}", file.display());
-    println!("next: `dcgi check` shows what is in it, `dcgi serve` serves it at http://127.0.0.1:8080/hello");
+    let named = match file.as_os_str() == "dcgi.toml" {
+        true => String::new(),
+        false => format!(" -c {}", file.display()),
+    };
+    println!(
+        "next: `dcgi check{named}` shows what is in it, `dcgi serve{named}` serves it at http://127.0.0.1:8080/hello"
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use dcgi::Handler;
 use dcgi::engine::{EngineError, EngineErrorKind, Isolation, PullPolicy};
 use http::Method;
 
-use super::check::or_none;
+use super::check::{or_none, printable};
 use super::engine::Use;
 use super::{ConfigFile, engine, url};
 
@@ -55,7 +55,10 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut command = route.program.command_line(&image);
     command.extend(found.invocation.args.iter().cloned());
     let of_the_image = found.image.is_err().then_some("(the image's)");
-    println!("command    {}", of_the_image.filter(|_| command.is_empty()).unwrap_or(&command.join(" ")));
+    println!(
+        "command    {}",
+        of_the_image.filter(|_| command.is_empty()).unwrap_or(&printable(&command.join(" ")))
+    );
     let folder = found.invocation.working_dir.as_deref().unwrap_or(&image.working_dir);
     let folder = of_the_image.filter(|_| folder.is_empty()).unwrap_or(folder);
     println!("directory  {}", if folder.is_empty() { "/" } else { folder });
@@ -80,11 +83,11 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     for (name, value) in &route.program.env {
         if !found.invocation.env.iter().any(|(computed, _)| computed == name) {
-            println!("  {name}={value}");
+            println!("  {name}={}", printable(value));
         }
     }
     for (name, value) in &found.invocation.env {
-        println!("  {name}={}", value.display());
+        println!("  {name}={}", printable(&value.display().to_string()));
     }
     if options.verbose {
         println!("\ncontainer, as the engine would be asked for it");

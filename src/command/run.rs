@@ -14,6 +14,9 @@ use dcgi::site::{ProxyHeaders, Route};
 use super::serve::{self, Grace};
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "dcgi run [OPTIONS] IMAGE [-- CMD…]\n       dcgi run [OPTIONS] --rootfs DIR -- CMD…"
+)]
 pub(super) struct Options {
     /// The image to serve
     #[arg(required_unless_present = "rootfs")]
@@ -81,7 +84,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     };
     program.env = container.env.into_iter().filter_map(|(name, value)| own(name, value)).collect();
     program.volumes = container.volume;
-    // As in a file, a volume at /tmp goes without the one in memory.
+    // A file refuses a volume at /tmp beside the one in memory, which it can leave out; here it goes without.
     let targets: Vec<_> = program.volumes.iter().map(target).collect();
     program.tmpfs.retain(|path| !targets.contains(&path.as_str()));
     program.user = container.user;

@@ -110,7 +110,7 @@ mod tests {
             "the program `/cgi/x` cannot be run (there is no such file; name it by its path in the container)"
         );
         assert!(said(Obstacle::CarriageReturn).contains("CRLF"));
-        assert!(said(Obstacle::NotExecutable).contains("`chmod +x`"));
+        assert!(said(Obstacle::NotExecutable).contains("`chmod a+rx`"));
         assert_eq!(said(Obstacle::Unknown), "the program `/cgi/x` cannot be run");
         assert_eq!(not_executed("/cgi/x", None), "the program `/cgi/x` cannot be run");
     }

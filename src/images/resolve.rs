@@ -99,6 +99,9 @@ impl Store {
                 Some(refused) => error.within(Reason(&refused)),
                 None => error,
             };
+            if error.kind() == StoreErrorKind::Storage {
+                return error;
+            }
             error.within(format_args!(
                 "the image store {} has no image `{image}` (`dcgi image load` or `import` puts one there that is in no registry)",
                 self.root().display()

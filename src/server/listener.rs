@@ -107,9 +107,17 @@ impl Listener {
     }
 }
 
+/// Whether what is at a path is something else than a socket.
+fn is_no_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket())
+}
+
 /// What to do where an address cannot be listened on.
 fn hint(address: &Listen, error: io::ErrorKind) -> &'static str {
     match (error, address) {
+        (io::ErrorKind::AddrInUse, Listen::Unix { path, .. }) if is_no_socket(path) => {
+            "; what is there is no socket, and is left alone: name another path, or remove it"
+        }
         (io::ErrorKind::AddrInUse, _) => {
             "; another process listens there: end that one, or set `listen` (--listen) to another address"
         }

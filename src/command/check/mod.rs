@@ -10,7 +10,7 @@ use clap::Args;
 use comfy_table::Table;
 use dcgi::config::Config;
 use dcgi::engine::auto::survey;
-use dcgi::engine::embedded::EmbeddedEngine;
+use dcgi::engine::embedded::{EmbeddedEngine, RootLook};
 use dcgi::engine::{Choice, EngineErrorKind, Isolation, Program, PullPolicy};
 use dcgi::gateway::{Output, ProgramRoute};
 use dcgi::images::{Store, check_name};
@@ -55,7 +55,19 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             let error = super::describe(&error.into());
             println!("\nwarning: route `{}`: {error}: its requests will be answered with 502", route.name());
         }
-        for refused in writers::refused(program) {
+        let look = match program.missing().is_empty() {
+            true => EmbeddedEngine::look_at_root(program),
+            // Said already.
+            false => RootLook { user: None, problems: Vec::new() },
+        };
+        for problem in look.problems {
+            let problem = super::describe(&problem.into());
+            println!(
+                "\nwarning: route `{}`: {problem}: its requests will be answered with 502",
+                route.name()
+            );
+        }
+        for refused in writers::refused(program, look.user) {
             println!("\nwarning: route `{}`: {refused}", route.name());
         }
     }
@@ -93,6 +105,11 @@ async fn images(config: &Config) -> anyhow::Result<bool> {
     let mut all = true;
     for (route, ProgramRoute { program, .. }) in served(&config.routes) {
         let route = route.name();
+        if program.rootfs.is_some() {
+            // Looked at above.
+            all &= program.missing().is_empty() && EmbeddedEngine::look_at_root(program).problems.is_empty();
+            continue;
+        }
         // Looked for, and not pulled.
         let looked_for = Program { pull: PullPolicy::Never, ..program.clone() };
         match engine.image(&looked_for).await {
@@ -142,10 +159,10 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
             route.name().to_string(),
             choice.engine.to_owned(),
             match &program.rootfs {
-                Some(directory) => directory.display().to_string(),
-                None => program.image.clone(),
+                Some(directory) => printable(&directory.display().to_string()),
+                None => printable(&program.image),
             },
-            if command.is_empty() { "(the image's)".to_owned() } else { command.join(" ") },
+            if command.is_empty() { "(the image's)".to_owned() } else { printable(&command.join(" ")) },
             match output {
                 Output::Cgi => "cgi".to_owned(),
                 Output::Raw { .. } => "raw".to_owned(),
@@ -157,6 +174,18 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
         ]);
     }
     table
+}
+
+/// A text in one line of a terminal: without characters that would move or colour what comes after.
+pub(super) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
 }
 
 /// A limit, or the word for none.

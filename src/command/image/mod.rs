@@ -123,7 +123,7 @@ fn open(file: &PathBuf) -> anyhow::Result<Box<dyn Read>> {
         return Ok(Box::new(archive));
     }
     let about = archive.metadata().with_context(within)?;
-    let size = about.is_file().then(|| about.len());
+    let size = about.is_file().then_some(about.len());
     Ok(Box::new(Watched::new(archive, &file.display().to_string(), size)))
 }
 

@@ -29,7 +29,7 @@ impl FromStr for Filter {
                 let is_level = part.parse::<LevelFilter>().is_ok();
                 has_level |= is_level;
                 let is_target = part.contains('=') || part == "dcgi" || part.starts_with("dcgi::");
-                if !is_level && !(is_target && part.parse::<Directive>().is_ok()) {
+                if !(is_level || is_target && part.parse::<Directive>().is_ok()) {
                     return Err(format!("`{part}`: {EXPECTED}"));
                 }
             }

@@ -130,7 +130,9 @@ impl Refusal {
             Obstacle::LoaderMissing => {
                 "the loader of its libraries is not there; link it statically, or use an image of the system that it was made on"
             }
-            Obstacle::NotExecutable => "its user may not execute it; `chmod +x`, and no mount with `noexec`",
+            Obstacle::NotExecutable => {
+                "its user may not execute it; `chmod a+rx`, or set `user` to one who may, and no mount with `noexec`"
+            }
             Obstacle::NoWay => {
                 "its user may not enter a directory on the way to it; `chmod +x` those, or set `user`"
             }
@@ -144,7 +146,8 @@ impl Refusal {
                 "it is no executable, and its first two bytes are no `#!`; begin it with such a line"
             }
             Obstacle::WorkingDirectory => {
-                "its working directory is not there, or its user may not enter it; see `working_dir`"
+                "its working directory is not there, or its user may not enter it: that is `working_dir`, else the folder of \
+                 `script_filename` or of the program; `chmod a+x` it, or name another"
             }
         })
     }
