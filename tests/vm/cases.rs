@@ -38,6 +38,7 @@ const GROUPS: &[(&str, &[Case])] = &[
             the_machine_has_version_2_alone,
             a_slots_group_has_the_limits_of_its_route,
             a_program_is_in_its_slots_group,
+            a_program_has_no_more_of_the_processors_than_its_route,
             beside_the_group_that_dcgi_is_in_are_its_slots_groups,
             a_group_that_is_handed_over_is_divided_although_dcgi_is_in_it,
             what_holds_on_in_a_slots_group_ends_with_dcgi,
@@ -126,6 +127,9 @@ fn an_ordinary_users_container_is_made_too() {
         |_| {},
     );
     assert_eq!(server.get("/?text&print=served").text(), "served");
+    // With limits.
+    assert!(!server.log().contains("cannot be enforced"), "{}", server.log());
+    assert!(!cgroups_of(server.pid()).is_empty());
     drop(server);
     take_back_cgroups();
     fs::remove_dir_all(folder).unwrap();
@@ -183,6 +187,21 @@ fn a_program_is_in_its_slots_group() {
     let programs = named(server.pid(), "probe");
     assert_eq!(programs.len(), 1);
     assert!(programs.iter().all(|program| inside.lines().any(|pid| pid == program.to_string())), "{inside}");
+}
+
+fn a_program_has_no_more_of_the_processors_than_its_route() {
+    let store = probe();
+    let server = store.serve(&format!("{ROUTE}warm = 0\ncpus = 0.1\n"));
+    let mut connection = server.connect();
+    connection.send_head("POST", "/?text&print=begun&burn=1000&print=done&read=1", 1);
+    assert_eq!(connection.head().status, 200);
+    let group = only_group(&server);
+    let throttled = || {
+        let counts = fs::read_to_string(group.join("cpu.stat")).unwrap();
+        let count = counts.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+        count.unwrap_or_else(|| panic!("{counts}")).parse::<u64>().unwrap()
+    };
+    wait_until("it is held back", PATIENCE, || throttled() > 0);
 }
 
 /// Serves from a group that is there already, as a service manager starts one.

@@ -46,6 +46,9 @@ const EMBEDDED: &[&str] = &[
     "a_program_that_forks_without_end_is_held_and_does_not_hold_up_others",
 ];
 
+/// The mode of the conformance suite that runs in the machine.
+const CONFORMANCE: &str = "embedded::fresh::ordinary_user::";
+
 /// In the order in which they run.
 pub(crate) fn all() -> Vec<Suite> {
     let own = std::env::current_exe().expect("this executable has a path");
@@ -54,7 +57,7 @@ pub(crate) fn all() -> Vec<Suite> {
         let executable = own.clone();
         Suite { name: group, stage, executable, group: Some(group), cases: known.clone(), known }
     };
-    let [embedded] = executables(["embedded"]);
+    let [embedded, conformance] = executables(["embedded", "conformance"]);
     let foreign = |name, executable: PathBuf, cases: Vec<String>| {
         let known = listed(&executable);
         cases.iter().for_each(|case| assert!(known.contains(case), "{name} has no case {case}"));
@@ -64,6 +67,11 @@ pub(crate) fn all() -> Vec<Suite> {
         ours(Stage::Initramfs, "initramfs"),
         ours(Stage::Root, "groups"),
         foreign("embedded", embedded, EMBEDDED.iter().map(|case| (*case).to_owned()).collect()),
+        {
+            let cases =
+                listed(&conformance).into_iter().filter(|case| case.starts_with(CONFORMANCE)).collect();
+            foreign("conformance", conformance, cases)
+        },
         // What the others have left.
         ours(Stage::Root, "leftovers"),
     ]
