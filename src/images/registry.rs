@@ -127,7 +127,11 @@ impl Source {
             ..ClientConfig::default()
         };
         let client = Client::try_from(config).map_err(|error| {
-            StoreError::new(StoreErrorKind::Source, "cannot make a client of registries").because(error)
+            StoreError::new(
+                StoreErrorKind::Source,
+                "cannot make a client of registries (is the package ca-certificates installed?)",
+            )
+            .because(error)
         })?;
         let auth = credentials(reference.registry().to_owned()).await;
         Ok(Self { client, auth, reference })

@@ -219,7 +219,10 @@ fn a_location_with_two_slashes_is_for_the_client(server: &Server) {
 
 fn header_names_are_in_title_case_over_http_1(server: &Server) {
     let mut client = TcpStream::connect(server.address).unwrap();
-    let target = format!("/p?{}", print("content-type: text/plain\nSET-COOKIE: a=B\nx-own-name: c\n\nbody"));
+    let target = format!(
+        "/p?{}",
+        print("content-type: text/plain\nSET-COOKIE: a=B\nx-own-name: c\ncontent-length: 4\n\nbody")
+    );
     let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     client.write_all(head.as_bytes()).unwrap();
     let response = String::from_utf8(read_all(client)).unwrap();

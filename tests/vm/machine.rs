@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// How long the machine may take for all that it runs: far more than it does, on a busy machine too. One that hangs is a
 /// failure of whatever has not ended by then.
-const DEADLINE: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_secs(1800);
 
 /// How much of a suite's console a failure shows.
 const SHOWN: usize = 200;

@@ -63,6 +63,8 @@ fn boot(suites: &[Suite], wanted: &[Vec<String>]) -> Report {
     root.file("/plan/places", 0o644, places.as_bytes());
     root.command("busybox", "/busybox");
     root.file("/init", 0o755, include_bytes!("init.sh"));
+    // Without one no client of a registry is made, and no message is of the registry.
+    root.copy("/etc/ssl/certs/ca-certificates.crt");
     let overlay = machine::find(&machine::kernel(), "overlay.ko");
     root.file("/modules/overlay.ko", 0o644, &std::fs::read(overlay).unwrap());
     // Where the executables look for them: paths of this machine's, known when they were compiled.
