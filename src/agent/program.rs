@@ -13,6 +13,7 @@ use rustix::process::{DumpableBehavior, Pid};
 use super::connection::Rights;
 use super::scgi::{self, Head};
 use crate::sandbox::{Execution, Obstacle, Refusal, Spawner};
+use crate::variables::is_request_variable;
 
 /// Variables that begin so are for the agent, where whoever sends them is trusted; no program sees them.
 pub(crate) const OWN: &str = "DCGI_AGENT_";
@@ -92,7 +93,9 @@ impl Program {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is named"));
         }
         let home = std::env::current_dir()?;
-        let environment = std::env::vars_os().collect();
+        // What a request is, only it says; an image may have said something of it.
+        let environment =
+            std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(is_request_variable)).collect();
         let nothing = match File::open("/dev/null") {
             Ok(null) => null.into(),
             // Not every image has one, and a mount may hide the container's.

@@ -1,8 +1,8 @@
 //! What programs of a shared container have left running outside of their process groups.
 //!
-//! A daemon leaves its group and its parent. Then nothing says any more whose it was, but that it is in this container; it
-//! has come to process 1 as an orphan, and kept the variables that it was started with, unless it has seen to that. So
-//! process 1 looks, once a second after a program has ended, and always where workers have programs, for orphans whose
+//! A daemon leaves its group and its parent, and has come to process 1 as an orphan. What still says whose it was is a limit
+//! that nobody uses, in which each program was started with a number of its own, and which all that comes from it inherits
+//! ([`Tag`]). So process 1 looks, once a second after a program has ended, and always where workers have programs, for orphans whose
 //! request does not run any more, and has them end as what a program leaves running in its group ends: after they have
 //! lingered, first by `SIGTERM`, then by `SIGKILL`.
 
@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::children::membership;
 use super::program::{KILL_GRACE, LINGER};
 use super::scgi::{self, Head};
+use crate::sandbox::Tag;
 
 /// How soon after a program's end, and how often, it is looked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -89,34 +90,32 @@ impl Patience {
     }
 }
 
-/// Whose an orphan is.
+/// Whose an orphan is. Who is of none has come in from outside (`docker exec`), and is left alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Origin {
-    /// The request's that it was started for.
+    /// That of the program that it comes from.
+    Tag(Tag),
+    /// The request's that it was started for, by its variables, where it has no tag.
     Request(Vec<u8>),
-    /// It does not say, as daemons that clean their variables: its own.
-    Unknown(Pid),
 }
 
 impl Origin {
-    fn of(orphan: Pid) -> Self {
-        request_of(orphan).map_or(Self::Unknown(orphan), Self::Request)
+    fn of(process: Pid) -> Option<Self> {
+        Tag::of(process).map(Self::Tag).or_else(|| request_of(process).map(Self::Request))
     }
 }
 
-/// What one request has left: whoever is there of it, for a daemon may be another process each time that it is looked.
+/// What one program has left: whoever is there of it, for a daemon may be another process each time that it is looked.
 #[derive(Debug)]
 struct Lineage {
-    /// When somebody was first seen without a request.
+    /// When somebody was first seen without a program that runs.
     since: Instant,
     /// How often in a row nobody of it was found.
     missed: u32,
-    /// The programs that ran then: one of those has started them, where they do not say which.
-    suspects: Vec<Pid>,
     /// Who has been asked to end.
     asked: HashSet<Pid>,
-    /// What they are called, where that is all that is known of them.
-    name: Option<Vec<u8>>,
+    /// Who has been killed.
+    killed: HashSet<Pid>,
 }
 
 impl Default for Strays {
@@ -159,8 +158,10 @@ impl Strays {
             let mut found: HashMap<Origin, Vec<Pid>> = HashMap::new();
             let children = children_of(rustix::process::getpid()).into_iter();
             for orphan in children.filter(|child| !programs.contains(child) && !workers.contains(child)) {
-                if has_left(orphan, own) {
-                    found.entry(Origin::of(orphan)).or_default().push(orphan);
+                if has_left(orphan, own)
+                    && let Some(origin) = Origin::of(orphan)
+                {
+                    found.entry(origin).or_default().push(orphan);
                 }
             }
             found
@@ -178,26 +179,17 @@ impl Strays {
         }
         self.next = Some(now + pause);
         let others = workers.iter().flat_map(|worker| children_of(*worker));
-        let running: Vec<_> = programs.iter().copied().chain(others).collect();
-        let requests: Vec<_> = running.iter().filter_map(|program| request_of(*program)).collect();
-        for (origin, mut members) in orphans {
-            if !self.known.contains_key(&origin) {
-                let begun = self.begun(&origin, now, &running);
-                self.known.insert(origin.clone(), begun);
-            }
-            let Some(lineage) = self.known.get_mut(&origin) else { continue };
-            let is_at_work = match &origin {
-                Origin::Request(request) => requests.contains(request),
-                Origin::Unknown(_) => lineage.suspects.iter().any(|suspect| running.contains(suspect)),
-            };
-            // Part of an answer goes on. What only prints to another of its own request's does not.
-            members.retain(|member| !is_heard(*member));
-            if is_at_work || members.is_empty() {
-                lineage.since = now;
-                lineage.asked.clear();
+        let running: HashSet<_> = programs.iter().copied().chain(others).filter_map(Origin::of).collect();
+        for (origin, members) in orphans {
+            let begun = || Lineage { since: now, missed: 0, asked: HashSet::new(), killed: HashSet::new() };
+            let lineage = self.known.entry(origin.clone()).or_insert_with(begun);
+            let lingered = lineage.since.elapsed();
+            // What writes an answer goes on, with what writes to that.
+            let is_at_work = || lingered >= linger && members.iter().any(|member| is_heard(*member, &origin));
+            if running.contains(&origin) || is_at_work() {
+                *lineage = begun();
                 continue;
             }
-            let lingered = lineage.since.elapsed();
             if lingered >= linger {
                 for member in &members {
                     // Whoever has come since the others were asked too, as by the end of its parent.
@@ -207,42 +199,30 @@ impl Strays {
                     }
                 }
             }
+            if lingered < linger + kill_grace {
+                continue;
+            }
+            let before = std::mem::take(&mut lineage.killed);
             let mut left = members;
-            if lingered >= linger + kill_grace {
-                for _ in 0..ROUNDS {
-                    left.iter().for_each(|member| _ = kill_process(*member, Signal::KILL));
-                    left = find().remove(&origin).unwrap_or_default();
-                    left.retain(|member| !is_heard(*member));
-                    if left.is_empty() {
-                        break;
-                    }
+            for _ in 0..ROUNDS {
+                for member in &left {
+                    lineage.killed.insert(*member);
+                    _ = kill_process(*member, Signal::KILL);
+                }
+                left = find().remove(&origin).unwrap_or_default();
+                if left.is_empty() {
+                    break;
                 }
             }
-            // What waits for a file server that is away would be there in the next container too.
-            let goes_on = |member: &Pid| membership(*member).is_some_and(|found| !found.is_stuck);
-            if lingered >= linger + kill_grace + HOPELESS && left.iter().any(goes_on) {
+            // What was killed a look ago, and waits for a file server that is away, would be there in the next container too.
+            let is_stuck = |member: &Pid| {
+                before.contains(member) && membership(*member).is_none_or(|found| found.is_stuck)
+            };
+            if lingered >= linger + kill_grace + HOPELESS && !left.iter().all(is_stuck) {
                 return Err(left);
             }
         }
         Ok(())
-    }
-
-    /// Whoever is seen for the first time. One that does not say whose it is, and is called as one that was there and is no
-    /// more, is that one, which has gone on as its child: its time goes on too.
-    fn begun(&mut self, origin: &Origin, now: Instant, running: &[Pid]) -> Lineage {
-        let name = match origin {
-            Origin::Request(_) => None,
-            Origin::Unknown(process) => name_of(*process),
-        };
-        let is_parent = |lineage: &Lineage| lineage.missed > 0 && name.is_some() && lineage.name == name;
-        let parent =
-            self.known.iter().find(|(_, lineage)| is_parent(lineage)).map(|(origin, _)| origin.clone());
-        match parent.and_then(|parent| self.known.remove(&parent)) {
-            Some(parent) => Lineage { missed: 0, ..parent },
-            None => {
-                Lineage { since: now, missed: 0, suspects: running.to_vec(), asked: HashSet::new(), name }
-            }
-        }
     }
 }
 
@@ -263,17 +243,17 @@ fn own_session() -> Option<i32> {
 
 /// Whether somebody outside of this container still reads what a process prints: then it is part of an answer. A pipe that
 /// has no reader cannot be opened to be written to: fifo(7).
-fn is_heard(process: Pid) -> bool {
+fn is_heard(process: Pid, origin: &Origin) -> bool {
     let output = format!("/proc/{}/fd/1", process.as_raw_nonzero());
     let Ok(pipe) = fs::metadata(&output) else { return false };
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let is_read = || OpenOptions::new().write(true).custom_flags(flags).open(&output).is_ok();
-    pipe.file_type().is_fifo() && is_read() && !is_read_here((pipe.dev(), pipe.ino()))
+    pipe.file_type().is_fifo() && is_read() && !is_read_here((pipe.dev(), pipe.ino()), origin)
 }
 
-/// Whether a process of this container has the end of a pipe that is read, as the second of `a | b` has. Daemons that may not
-/// be looked at count as if.
-fn is_read_here(pipe: (u64, u64)) -> bool {
+/// Whether a process of this container has the end of a pipe that is read, as the second of `a | b` has. Those of the same
+/// origin that may not be looked at count as if.
+fn is_read_here(pipe: (u64, u64), origin: &Origin) -> bool {
     let is_reader = |descriptor: &DirEntry| {
         let is_pipe = fs::metadata(descriptor.path()).is_ok_and(|file| (file.dev(), file.ino()) == pipe);
         is_pipe && !is_written_to(descriptor)
@@ -283,7 +263,9 @@ fn is_read_here(pipe: (u64, u64)) -> bool {
         processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
     processes.any(|process| match fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero())) {
         Ok(descriptors) => descriptors.flatten().any(|descriptor| is_reader(&descriptor)),
-        Err(error) => error.kind() == io::ErrorKind::PermissionDenied && has_left(process, own_session()),
+        Err(error) => {
+            error.kind() == io::ErrorKind::PermissionDenied && Origin::of(process).as_ref() == Some(origin)
+        }
     })
 }
 
@@ -291,11 +273,6 @@ fn is_read_here(pipe: (u64, u64)) -> bool {
 /// bit to read then, proc_pid_fd(5).
 fn is_written_to(descriptor: &DirEntry) -> bool {
     descriptor.metadata().is_ok_and(|link| link.mode() & 0o400 == 0)
-}
-
-/// What a process is called: proc_pid_comm(5).
-fn name_of(process: Pid) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{}/comm", process.as_raw_nonzero())).ok()
 }
 
 /// The children of a process with one thread: proc_pid_task_tid_children(5).

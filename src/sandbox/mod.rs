@@ -30,7 +30,7 @@ pub(crate) use cgroup::{Cgroups, Group};
 pub(crate) use error::{PlanError, PlanErrorKind};
 pub(crate) use host::Host;
 pub(crate) use launcher::{
-    Execution, Failure, MESSAGE, Message, Obstacle, Refusal, Run, Sealed, Spawner, Template, Zygote,
+    Execution, Failure, MESSAGE, Message, Obstacle, Refusal, Run, Sealed, Spawner, Tag, Template, Zygote,
     make_sandbox,
 };
 pub(crate) use machine::{Machine, is_seen};

@@ -46,7 +46,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 pub(crate) use failure::Failure;
 pub(crate) use refusal::{Obstacle, Refusal};
-pub(crate) use spawn::{Execution, Spawner};
+pub(crate) use spawn::{Execution, Spawner, Tag};
 pub(crate) use step::Identity;
 pub(super) use step::{Steps, TooManyTrees, Tree, attribute, c_string};
 pub(crate) use template::Template;

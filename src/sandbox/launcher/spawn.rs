@@ -27,6 +27,37 @@ const SIGNALS: [c_int; 4] = [libc::SIGPIPE, libc::SIGCHLD, libc::SIGTERM, libc::
 /// privileges, and so the parent, without which no other child goes on, is spared.
 const OOM_SCORE_ADJ: i32 = 500;
 
+/// By what it is known which program a process comes from, whatever it makes of itself: a number that each program of a
+/// [`Spawner`] that keeps programs apart is started with, and that all of its children inherit, as the hard limit on how long
+/// they may run in real time (`RLIMIT_RTTIME`). It binds only what runs so, and is tens of thousands of years. Without
+/// privileges it can only be lowered, and where programs are kept apart not even that; `/proc/PID/limits` shows it, whoever
+/// may look into a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tag(u64);
+
+impl Tag {
+    /// What all of them are above: in microseconds, 36,000 years.
+    const LEAST: u64 = 1 << 60;
+
+    /// One that no other of this process has been, nor of another that starts programs here.
+    fn next(count: &mut u32) -> Self {
+        *count = count.wrapping_add(1);
+        Self(Self::LEAST | u64::from(std::process::id()) << 32 | u64::from(*count))
+    }
+
+    /// A process's, where it has one.
+    pub(crate) fn of(process: Pid) -> Option<Self> {
+        Self::in_limits(&std::fs::read_to_string(format!("/proc/{}/limits", process.as_raw_nonzero())).ok()?)
+    }
+
+    /// By proc_pid_limits(5).
+    fn in_limits(limits: &str) -> Option<Self> {
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max realtime timeout"))?;
+        let hard = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        (Self::LEAST..u64::MAX).contains(&hard).then_some(Self(hard))
+    }
+}
+
 /// Starts programs.
 #[derive(Debug)]
 pub(crate) struct Spawner {
@@ -36,6 +67,8 @@ pub(crate) struct Spawner {
     /// What a program's `oom_score_adj` is to be, where this process's own is less.
     oom_score_adj: Option<String>,
     apart: Option<Apart>,
+    /// How many tags there have been. `None`: programs have none.
+    tags: Option<u32>,
 }
 
 /// What holds each program, with all that it starts, apart from the others.
@@ -69,6 +102,7 @@ struct Birth<'a> {
     ignored: u64,
     oom_score_adj: Option<&'a [u8]>,
     apart: Option<&'a Apart>,
+    tag: Option<Tag>,
     error: Option<Refusal>,
 }
 
@@ -81,12 +115,14 @@ impl Spawner {
         let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
         let own = own.and_then(|own| own.trim().parse::<i32>().ok());
         let oom_score_adj = own.filter(|own| *own < OOM_SCORE_ADJ).map(|_| OOM_SCORE_ADJ.to_string());
-        Ok(Self { stack, ignored: sys::ignored_signals(), oom_score_adj, apart: None })
+        Ok(Self { stack, ignored: sys::ignored_signals(), oom_score_adj, apart: None, tags: None })
     }
 
-    /// Keeps programs apart from here on: each can signal, trace and limit itself and what it starts, and nobody else, whoever
-    /// is of the same user. Whether the kernel can do that, and would without privileges.
+    /// Keeps programs apart from here on: each has a [`Tag`]; it can signal and trace itself and what it starts, and nobody else,
+    /// whoever is of the same user, and limit itself alone. Whether the kernel can do all of that, and would without
+    /// privileges; they have tags in any case.
     pub(crate) fn keep_apart(&mut self) -> bool {
+        self.tags.get_or_insert(0);
         let is_possible = || rustix::thread::no_new_privs().unwrap_or(false) && sys::has_filters();
         if self.apart.is_none() && is_possible() {
             // Kept until the process ends: it has one spawner.
@@ -115,6 +151,7 @@ impl Spawner {
             ignored: self.ignored,
             oom_score_adj: self.oom_score_adj.as_deref().map(str::as_bytes),
             apart: self.apart.as_ref(),
+            tag: self.tags.as_mut().map(Tag::next),
             error: None,
         };
         // Until they are at their defaults in the child: what our handlers would do there, they would do here.
@@ -156,6 +193,10 @@ fn prepare(birth: &Birth<'_>) -> sys::Result<()> {
     }
     for (stream, number) in birth.streams.into_iter().zip(0..) {
         sys::dup_to(stream, number, false)?;
+    }
+    if let Some(Tag(tag)) = birth.tag {
+        // Not above what this process may have itself, if somebody has limited that.
+        _ = sys::limit_real_time(tag);
     }
     let ignored = (1..=64).filter(|signal| birth.ignored >> (signal - 1) & 1 == 1);
     ignored.chain(SIGNALS).for_each(sys::reset_signal);
@@ -256,5 +297,18 @@ mod tests {
         assert_eq!(spawn(&strings(["/nowhere", "/etc/passwd/x"])), missing);
         let not_executable = Refusal { errno: libc::EACCES, obstacle: Obstacle::NotExecutable };
         assert_eq!(spawn(&strings(["/etc/passwd", "/nowhere"])), not_executable);
+    }
+
+    #[test]
+    fn a_tag_is_read_where_it_is_one() {
+        let limits = |hard: &str| {
+            format!("Max nice priority  0  0\nMax realtime timeout      5   {hard}    us        \n")
+        };
+        assert_eq!(Tag::in_limits(&limits(&(Tag::LEAST + 7).to_string())), Some(Tag(Tag::LEAST + 7)));
+        for other in ["unlimited", "200000", "18446744073709551615"] {
+            assert_eq!(Tag::in_limits(&limits(other)), None, "{other}");
+        }
+        let mut count = 0;
+        assert_ne!(Tag::next(&mut count), Tag::next(&mut count));
     }
 }

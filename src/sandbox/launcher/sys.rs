@@ -372,6 +372,13 @@ pub(super) fn keep_to(rules: Fd) -> Result<()> {
     unsafe { syscall!(SYS_landlock_restrict_self, rules, 0) }.map(drop)
 }
 
+/// Sets for how many microseconds this process, and all that come from it, may run in real time at a stretch: both limits.
+pub(super) fn limit_real_time(microseconds: u64) -> Result<()> {
+    let limit = [microseconds; 2];
+    // SAFETY: the kernel reads two numbers, and writes none.
+    unsafe { syscall!(SYS_prlimit64, 0, libc::RLIMIT_RTTIME, limit.as_ptr(), null::<u64>()) }.map(drop)
+}
+
 /// Gives memory back to the kernel; it reads as zeros from then on.
 pub(super) fn wipe(memory: &mut [u8]) {
     // SAFETY: the memory is a private anonymous mapping, page by page, and nobody else's.

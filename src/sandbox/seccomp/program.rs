@@ -67,6 +67,22 @@ fn test(condition: Condition, wide: bool) -> Vec<Instruction> {
             let upper = if wide { upper.to_vec() } else { Vec::new() };
             [upper, vec![load(low(argument))], one_of(values, allow, refuse)].concat()
         }
+        Condition::OwnLimit { but } => vec![
+            load(low(0)),
+            compare(BPF_JEQ, 0, 1, 0),
+            refuse,
+            load(low(1)),
+            compare(BPF_JEQ, but, 1, 0),
+            allow,
+            // What it is to be: nothing, where it is only asked.
+            load(low(2)),
+            compare(BPF_JEQ, 0, 1, 0),
+            refuse,
+            load(low(2) + 4),
+            compare(BPF_JEQ, 0, 1, 0),
+            refuse,
+            allow,
+        ],
         Condition::NoneOf { argument, values } => {
             [vec![load(low(argument))], one_of(values, refuse, allow)].concat()
         }

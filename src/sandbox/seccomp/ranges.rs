@@ -71,15 +71,21 @@ pub(super) fn of_sandbox(entry: &Entry, capabilities: &BTreeSet<&str>) -> Vec<Ra
     })
 }
 
-/// All is let through but limits for others: prlimit(2) with another's number. `RLIMIT_CPU` would end them, others keep them
-/// from going on.
+/// All is let through but limits for others, prlimit(2) with another's number: `RLIMIT_CPU` would end them, others keep them
+/// from going on. And the limit by which it is known whose a process is, for anybody.
 pub(super) fn of_apart(entry: &Entry) -> Vec<Range> {
-    const OWN: Condition = Condition::OneOf { argument: 0, values: &[0] };
+    const TAG: u32 = libc::RLIMIT_RTTIME;
+    let conditions = [
+        ("prlimit64", Condition::OwnLimit { but: TAG }),
+        ("setrlimit", Condition::NoneOf { argument: 0, values: &[TAG] }),
+    ];
     let mut decisions = BTreeMap::from([(0, Decision::Allow)]);
     for abi in entry.abis {
-        if let Some(number) = abi.number("prlimit64") {
-            let decision = Decision::Test { condition: OWN, wide: abi.has_wide_arguments() };
-            decide(&mut decisions, &(number..=number), decision);
+        for (name, condition) in conditions {
+            if let Some(number) = abi.number(name) {
+                let decision = Decision::Test { condition, wide: abi.has_wide_arguments() };
+                decide(&mut decisions, &(number..=number), decision);
+            }
         }
     }
     merged(decisions)

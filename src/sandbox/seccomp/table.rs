@@ -49,6 +49,9 @@ pub(super) enum Condition {
     /// It is none of these values. Only the lower half counts, for more the kernel does not read either: with 64 bits
     /// compared, as Docker's filter does, something in the upper half would hide a value.
     NoneOf { argument: u8, values: &'static [u32] },
+    /// Of prlimit(2): it is about the caller itself, and does not set this resource's limit. Of the numbers the kernel reads
+    /// the lower half.
+    OwnLimit { but: u32 },
 }
 
 /// All flags of clone(2) that make a namespace. `CLONE_NEWTIME` is none of them: its bit belongs to the signal.

@@ -93,6 +93,8 @@ impl Reading {
             Some(Verdict::AllowIf(Condition::NoneOf { argument: at, values })) => {
                 refuse_unless(!values.contains(&(argument(at) as u32)))
             }
+            // Of nothing in the table.
+            Some(Verdict::AllowIf(Condition::OwnLimit { .. })) => unreachable!(),
             None if self.abi.known().iter().any(|known| known.contains(&call.number)) => REFUSE,
             None => UNKNOWN,
         }
@@ -284,16 +286,31 @@ fn programs_that_share_a_container_limit_themselves_alone() {
     let filter = compiled(Machine::X86_64, &BTreeSet::new(), |entry, _| ranges::of_apart(entry));
     for abi in [Abi::X86_64, Abi::I386, Abi::X32] {
         let entry = Machine::X86_64.entries().iter().find(|entry| entry.abis.contains(&abi)).unwrap();
-        let answer = |name, process| {
+        let answer = |name, [first, second, third]: [u64; 3]| {
             let number = abi.number(name).unwrap();
-            let arguments = [process, 0, 0, 0, 0, 0];
+            let arguments = [first, second, third, 0, 0, 0];
             run(&filter, &Call { number, architecture: entry.token, arguments }).answer
         };
-        assert_eq!(answer("prlimit64", 0), SECCOMP_RET_ALLOW, "{abi:?}");
-        for other in [1, u64::MAX] {
-            assert_eq!(answer("prlimit64", other), REFUSE, "{other} of {abi:?}");
-            assert_eq!(answer("kill", other), SECCOMP_RET_ALLOW, "{other} of {abi:?}");
+        const NOFILE: u64 = 7;
+        const RTTIME: u64 = 15;
+        // For itself, and what it is not.
+        for allowed in [[0, NOFILE, 0x1000], [0, RTTIME, 0], [1 << 32, NOFILE, 0]] {
+            assert_eq!(answer("prlimit64", allowed), SECCOMP_RET_ALLOW, "{allowed:?} of {abi:?}");
         }
+        for refused in [
+            [1, NOFILE, 0],
+            [u64::MAX, NOFILE, 0x1000],
+            [0, RTTIME, 0x1000],
+            [0, RTTIME, 1 << 32],
+            [0, 1 << 32 | RTTIME, 8],
+        ] {
+            assert_eq!(answer("prlimit64", refused), REFUSE, "{refused:?} of {abi:?}");
+        }
+        assert_eq!(answer("setrlimit", [NOFILE, 0x1000, 0]), SECCOMP_RET_ALLOW);
+        for refused in [RTTIME, 1 << 32 | RTTIME] {
+            assert_eq!(answer("setrlimit", [refused, 0x1000, 0]), REFUSE, "{abi:?}");
+        }
+        assert_eq!(answer("kill", [1, 9, 0]), SECCOMP_RET_ALLOW, "{abi:?}");
     }
 }
 
