@@ -18,6 +18,9 @@ use crate::sandbox::Refusal;
 /// How long the programs of a container may take to be gone when its agent is.
 const DEATH_THROES: Duration = Duration::from_secs(1);
 
+/// How long after it was asked for a program has begun, where nothing else was heard.
+const BEGUN: Duration = Duration::from_secs(1);
+
 /// How long an agent may take to answer to the wish that all should be killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -25,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) trait Stays: Send + Sync + 'static {
     /// Hears how a program of its ended, or that it did not begin.
     fn heard(&self, answer: &io::Result<Answer>);
+
+    /// Hears that one has begun: it has been there for a while.
+    fn runs(&self);
 
     /// Gets a connection back that may serve again.
     fn keep(&self, connection: UnixStream);
@@ -56,7 +62,17 @@ pub(super) fn shared(
     let (wishes, mut wished) = watch::channel(Wish::None);
     let kill = Kill(wishes.clone());
     tokio::spawn(async move {
-        let result = progress.follow(heard(&connection, &mut wished)).await;
+        let result = {
+            let mut ended = std::pin::pin!(progress.follow(heard(&connection, &mut wished)));
+            tokio::select! {
+                biased;
+                result = &mut ended => result,
+                () = tokio::time::sleep(BEGUN) => {
+                    container.runs();
+                    ended.await
+                }
+            }
+        };
         container.heard(&result);
         let mut is_left = leaves_something(&result);
         _ = exit_sender.send(status(result, false, &command));

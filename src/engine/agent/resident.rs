@@ -98,17 +98,17 @@ struct Up {
     owner: Option<(u32, u32)>,
     /// Whether it has answered of late.
     answers: AtomicBool,
-    /// Since when it has started no program, and seen none end, for want of processes or memory.
-    exhausted: Mutex<Option<Instant>>,
+    /// Since when it has started no program, and seen none end, for want of processes or memory; and when it last has not.
+    exhausted: Mutex<Option<(Instant, Instant)>>,
     /// Its end says that nobody holds this any more.
     _held: mpsc::Sender<()>,
 }
 
 impl Up {
-    /// Whether too little is left in it to start a program, and has been for so long.
+    /// Whether too little is left in it to start a program, and has been for so long, with nobody asking in vain once only.
     fn is_exhausted(&self) -> bool {
-        let since = *self.exhausted.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_some_and(|since| since.elapsed() >= EXHAUSTION)
+        let span = *self.exhausted.lock().unwrap_or_else(PoisonError::into_inner);
+        span.is_some_and(|(first, last)| last.duration_since(first) >= EXHAUSTION)
     }
 }
 
@@ -119,11 +119,16 @@ impl Stays for Up {
             Ok(Answer::Failed(number))
                 if matches!(sandbox::Refusal::from_number(*number).errno, libc::EAGAIN | libc::ENOMEM) =>
             {
-                exhausted.get_or_insert_with(Instant::now);
+                let now = Instant::now();
+                exhausted.get_or_insert((now, now)).1 = now;
             }
             Ok(_) => *exhausted = None,
             Err(_) => {}
         }
+    }
+
+    fn runs(&self) {
+        *self.exhausted.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn keep(&self, connection: UnixStream) {
@@ -399,18 +404,34 @@ mod tests {
         tokio::pin!(watching);
         let others = async {
             for _ in 0..20 {
-                // One that ends says that others may begin.
+                // One that ends, or goes on, says that others may begin.
                 up.heard(&failed);
                 tokio::time::sleep(EXHAUSTION / 2).await;
                 up.heard(&Ok(Answer::Failed(libc::ENOENT)));
+                up.heard(&failed);
+                tokio::time::sleep(EXHAUSTION / 2).await;
+                up.runs();
             }
+            // Once is not all the time.
+            up.heard(&failed);
+            tokio::time::sleep(10 * EXHAUSTION).await;
+            up.runs();
         };
         tokio::select! {
             () = &mut watching => panic!("it can start programs now and then"),
             () = others => {}
         }
-        up.heard(&failed);
-        tokio::time::timeout(2 * EXHAUSTION, watching).await.expect("it can start none");
+        let failing = async {
+            loop {
+                up.heard(&failed);
+                tokio::time::sleep(EXHAUSTION / 4).await;
+            }
+        };
+        tokio::select! {
+            () = &mut watching => {}
+            () = failing => unreachable!(),
+            () = tokio::time::sleep(3 * EXHAUSTION) => panic!("it can start none"),
+        }
     }
 
     #[tokio::test(start_paused = true)]
