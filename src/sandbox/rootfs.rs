@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2};
 use rustix::io::Errno;
 
 use super::launcher::Identity;
@@ -83,6 +83,18 @@ impl Rootfs {
             Ok(_) => Found::Other,
             Err(_) => Found::Nothing,
         }
+    }
+
+    /// Whether no link is on the way to a path, which itself need not be there.
+    pub(crate) fn is_plain(&self, path: &str) -> bool {
+        let above = Path::new(path).ancestors().skip(1);
+        above.filter_map(Path::to_str).all(|above| self.find_itself(above) != Found::Other)
+    }
+
+    /// Whether it lies on an overlay, upon which the kernel takes one more and no two.
+    pub(super) fn is_overlay(&self) -> bool {
+        const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
+        fstatfs(&self.directory).is_ok_and(|found| found.f_type as u64 == OVERLAYFS_SUPER_MAGIC)
     }
 
     /// What is at a path itself: no part of it may be a link. A link is [`Found::Other`].

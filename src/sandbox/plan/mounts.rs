@@ -21,7 +21,7 @@ use crate::sandbox::error::PlanError;
 use crate::sandbox::host::Host;
 use crate::sandbox::launcher::{Steps, TooManyTrees, Tree, attribute, c_string};
 use crate::sandbox::rootfs::{Found, Rootfs};
-use crate::sandbox::spec::{Network, Spec};
+use crate::sandbox::spec::{Network, Root, Spec};
 use crate::sandbox::user::User;
 use own::{Own, What};
 
@@ -386,10 +386,32 @@ impl<'a> Mounts<'a> {
         }
     }
 
+    fn has_every_mount_point(&self) -> bool {
+        let directories = ["/dev", "/sys"].into_iter().chain(self.private_directories());
+        let mut volumes =
+            self.own.iter().filter(|own| own.above.is_none() && matches!(own.what, What::Volume(_)));
+        directories.into_iter().all(|path| self.rootfs.find(path) == Found::Directory)
+            && volumes.all(|volume| self.rootfs.has(&volume.target))
+    }
+
+    /// Whether the root file system is as it lies on the disk, with no place to make a mount point in: a directory of
+    /// somebody's, who may change it while it is used, which an overlay need not show. And an image's, where overlays of its
+    /// volumes would lie upon two others: the kernel takes no third (`FILESYSTEM_MAX_STACK_DEPTH`).
+    fn is_bare(&self) -> bool {
+        let is_third =
+            || self.own.iter().any(|own| matches!(own.what, What::OfImage)) && self.rootfs.is_overlay();
+        let is_kept = match self.spec.root {
+            Root::Machine { .. } => false,
+            Root::Directory { .. } => true,
+            Root::Image(_) => is_third(),
+        };
+        is_kept && self.spec.read_only && self.has_every_mount_point()
+    }
+
     /// Makes a mount point, where the root is one that can be written to.
     fn mount_point(&self, steps: &mut Steps, target: &CStr, is_directory: bool) {
         let text = target.to_string_lossy();
-        if self.rootfs.has(&text) {
+        if self.is_bare() || self.rootfs.has(&text) {
             return;
         }
         for (at, _) in text.match_indices('/').skip(1) {

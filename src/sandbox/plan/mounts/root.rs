@@ -112,13 +112,19 @@ impl Mounts<'_> {
         Ok(())
     }
 
-    /// A directory as the root, with memory above it: for a root that takes writes, for mount points that it lacks, and so
-    /// that its files are a slot's own.
+    /// A directory as the root, with memory above it: for a root that takes writes, for mount points that it lacks, and, of an
+    /// image's, so that its files are a slot's own.
     ///
     /// SECURITY: what is opened through a mount of its own has an inode of its own. Locks, leases and watches on an image's
     /// files, and what else the kernel keeps with an inode, are nobody else's of the same image.
     fn directory_root(&self, steps: &mut Steps, root: &Path) -> Result<(), PlanError> {
-        self.overlay(steps, &path(root.as_os_str().as_bytes())?)
+        let source = path(root.as_os_str().as_bytes())?;
+        if self.is_bare() {
+            steps.mount(&source, &source, c"", libc::MS_BIND, c"");
+            steps.pivot(&source);
+            return Ok(());
+        }
+        self.overlay(steps, &source)
     }
 
     /// Parts of this machine in a root of our own, that lies in memory.
