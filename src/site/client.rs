@@ -167,8 +167,13 @@ fn asked_host(head: &request::Parts) -> Result<Option<&str>, Failure> {
     };
     let authority = head.uri.authority().map(Authority::as_str);
     match authority.or(named) {
-        // RFC 9112 §3.2: with a target that names the host too.
-        _ if named.is_none() && head.version == Version::HTTP_11 => Err(Failure::Malformed("no Host header")),
+        // RFC 9112 §3.2: with a target that names the host too, where it has come over a connection.
+        _ if named.is_none()
+            && head.version == Version::HTTP_11
+            && (authority.is_none() || head.extensions.get::<ConnectionInfo>().is_some()) =>
+        {
+            Err(Failure::Malformed("no Host header"))
+        }
         None if head.version > Version::HTTP_11 => Err(Failure::Malformed("no Host header")),
         asked => Ok(asked),
     }

@@ -23,16 +23,20 @@ impl FromStr for Filter {
     /// all there is.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut has_level = false;
+        let mut text = text.to_owned();
         // Fields in braces may hold commas; then the whole is left to the parser.
         if !text.contains(['[', '{']) {
-            for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+            for part in &parts {
                 let is_level = part.parse::<LevelFilter>().is_ok();
                 has_level |= is_level;
-                let is_target = part.contains('=') || part == "dcgi" || part.starts_with("dcgi::");
+                let is_target = part.contains('=') || *part == "dcgi" || part.starts_with("dcgi::");
                 if !(is_level || is_target && part.parse::<Directive>().is_ok()) {
                     return Err(format!("`{part}`: {EXPECTED}"));
                 }
             }
+            // The parser takes a space for part of a target.
+            text = parts.join(",");
         }
         let filter = EnvFilter::builder().parse(text).map_err(|error| format!("{error}: {EXPECTED}"))?;
         // Who names a target wants that beside the usual, and not alone.

@@ -58,7 +58,9 @@ pub(super) async fn sweep(engine: &Shared) -> Result<(), EngineError> {
         .for_each_concurrent(AT_ONCE, |id| async move {
             let removed = engine.remove_container(id).await;
             // A program that had itself traced runs on behind its container's end, and nothing else knows of it.
-            if engine.endpoint.is_local() {
+            if engine.endpoint.is_local()
+                && removed.as_ref().map_or_else(|error| api::has_status(error, 404), |()| true)
+            {
                 outliving::kill(id.to_owned()).await;
             }
             match removed {

@@ -180,9 +180,14 @@ pub(super) fn survey(program: &Program) -> (Option<User>, Vec<EngineError>) {
         Err(error) => return (None, vec![error.into()]),
     };
     let command_line = program.command_line(&NOTHING);
-    let missing = command_line
-        .first()
-        .filter(|name| name.starts_with('/') && !rootfs.has(name) && !is_mounted(program, name));
+    // By a link it may lie in a volume; and who may not look cannot say.
+    let missing = command_line.first().filter(|name| {
+        name.starts_with('/')
+            && !rootfs.has(name)
+            && !is_mounted(program, name)
+            && rootfs.is_plain(name)
+            && rustix::process::geteuid().is_root()
+    });
     let missing = missing.map(|name| {
         let is_hidden = matches!(root, Root::Machine { .. }) && Path::new(name).exists();
         let why = match is_hidden {

@@ -64,10 +64,15 @@ fn is_ours(pid: &str) -> bool {
     let own = std::process::id().to_string();
     let mut pid = pid.to_owned();
     while pid != own {
+        // Who is outside of this PID namespace.
+        if pid == "0" {
+            return false;
+        }
         // proc_pid_stat(5): behind the name, the state and the parent.
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
         let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1));
         match parent {
+            Some(parent) if parent == own => return true,
             Some(parent) if !matches!(parent, "0" | "1") => pid = parent.to_owned(),
             _ => return false,
         }

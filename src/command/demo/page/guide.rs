@@ -25,13 +25,14 @@ macro_rules! chapters {
 }
 
 /// In the order in which they are wanted.
-const CHAPTERS: [Chapter; 10] = chapters![
+const CHAPTERS: [Chapter; 11] = chapters![
     "configuration", "Configuration", "Which path runs what, and how much it may use.";
     "writing-an-image", "Writing an image", "From a script or a program to an image, and why it does not work.";
     "errors-and-limits", "Errors and limits", "What a client gets when something fails, and what the log says.";
     "cgi-environment", "The CGI environment", "What a program finds, and by which rule.";
     "containers", "Containers", "Made for each request, waiting for one, or shared.";
     "embedded-engine", "The embedded engine", "Without Docker: what that needs, and where it differs.";
+    "behind-another-server", "Behind another server", "nginx, Apache or Caddy in front: what each needs to say.";
     "images", "Images", "Getting them onto a machine without Docker.";
     "security", "Security", "Whether to let strangers at it.";
     "benchmarks", "Benchmarks", "How fast it is, and how to measure it.";
