@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -45,6 +47,15 @@ const GROUPS: &[(&str, &[Case])] = &[
             what_holds_on_in_a_dead_dcgis_group_ends_when_the_next_one_starts,
             inside_a_group_is_the_root_and_has_no_files,
             inside_everything_is_the_containers_own,
+        ],
+    ),
+    (
+        "systemd",
+        cases![
+            its_unit_serves,
+            its_containers_have_their_limits_in_the_group_that_systemd_hands_over,
+            when_it_is_stopped_what_runs_finishes_and_nothing_is_left,
+            when_it_is_killed_it_is_started_again_and_nothing_of_the_first_is_left,
         ],
     ),
     (
@@ -352,6 +363,82 @@ fn inside_everything_is_the_containers_own() {
     assert_eq!(interfaces, ["interface.lo"]);
     let groups: Vec<_> = facts.keys().filter(|key| key.starts_with("mount./sys/fs/cgroup")).collect();
     assert!(groups.iter().all(|key| facts[*key].contains("options=ro")), "{facts:?}");
+}
+
+// === a service of systemd's ===
+
+/// Asks the service. It has begun to answer when this returns.
+fn ask(path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect("127.0.0.1:8080").unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+}
+
+fn answer(path: &str) -> String {
+    let mut text = String::new();
+    ask(path).read_to_string(&mut text).unwrap();
+    text
+}
+
+fn systemctl(arguments: &[&str]) -> String {
+    run_to_end("systemctl", arguments).trim_end().to_owned()
+}
+
+fn main_pid() -> u32 {
+    systemctl(&["show", "--property", "MainPID", "--value", "dcgi"]).parse().unwrap()
+}
+
+fn its_unit_serves() {
+    assert_eq!(systemctl(&["is-active", "dcgi"]), "active");
+    let answer = answer("/");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("served\n"), "{answer}");
+}
+
+fn its_containers_have_their_limits_in_the_group_that_systemd_hands_over() {
+    let log = run_to_end("journalctl", &["--no-pager", "--unit", "dcgi"]);
+    assert!(log.contains("its requests go to embedded") && !log.contains("cannot be enforced"), "{log}");
+    let mut slow = ask("/slow");
+    slow.read_exact(&mut [0; 1]).unwrap();
+    assert_eq!(group_of(main_pid()).0, "/system.slice/dcgi.service/server");
+    let groups = cgroups_of(main_pid());
+    let is_below = |group: &PathBuf| group.starts_with("/sys/fs/cgroup/system.slice/dcgi.service/dcgi");
+    assert!(!groups.is_empty() && groups.iter().all(is_below), "{groups:?}");
+    let has_limit = |group: &PathBuf| {
+        fs::read_to_string(group.join("memory.max"))
+            .is_ok_and(|limit| limit.trim_end() == (256 << 20).to_string())
+    };
+    assert!(groups.iter().any(has_limit), "{groups:?}");
+}
+
+fn when_it_is_stopped_what_runs_finishes_and_nothing_is_left() {
+    let mut slow = ask("/slow");
+    slow.read_exact(&mut [0; 1]).unwrap();
+    systemctl(&["stop", "--no-block", "dcgi"]);
+    let mut rest = String::new();
+    slow.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("done\n"), "{rest}");
+    let state = || systemctl(&["show", "--property", "ActiveState", "--value", "dcgi"]);
+    wait_until("it has stopped", PATIENCE, || state() == "inactive");
+    no_process_is_left();
+    assert!(!Path::new("/sys/fs/cgroup/system.slice/dcgi.service").exists());
+    systemctl(&["start", "dcgi"]);
+    assert!(answer("/").contains("served\n"));
+}
+
+fn when_it_is_killed_it_is_started_again_and_nothing_of_the_first_is_left() {
+    let mut slow = ask("/slow");
+    slow.read_exact(&mut [0; 1]).unwrap();
+    let first = main_pid();
+    systemctl(&["kill", "--kill-who", "main", "--signal", "KILL", "dcgi"]);
+    wait_until("another is started", PATIENCE, || {
+        let next = main_pid();
+        next != 0
+            && next != first
+            && systemctl(&["show", "--property", "ActiveState", "--value", "dcgi"]) == "active"
+    });
+    assert!(answer("/").contains("served\n"));
+    wait_until("its groups are removed", PATIENCE, || cgroups_of(first).is_empty());
 }
 
 // === what is left ===

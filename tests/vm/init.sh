@@ -26,14 +26,42 @@ on_the_root() {
     cat /proc/net/unix >/before/sockets
     find $(cat /plan/places) >/before/files
     . /plan/root
-    echo "@@ off"
-    poweroff -f
+    if [ ! -s /plan/systemd ]; then
+        echo "@@ off"
+        poweroff -f
+    fi
+    # Another root again, and systemd as its process 1: it starts dcgi by the unit of deploy/, and this file once more.
+    mkdir /debian
+    mount -t tmpfs -o mode=755 tmpfs /debian
+    tar -x -f /systemd.tar -C /debian
+    rm /systemd.tar
+    mkdir -p /debian/plan /debian/etc/dcgi /debian/etc/systemd/system/multi-user.target.wants
+    cp -a /busybox /init /debian
+    cp -a /plan/systemd /debian/plan
+    cp -a /service/dcgi /service/cases /debian/usr/local/bin
+    cp -a /service/served /service/slow /debian/usr/local/lib
+    cp -a /service/dcgi.toml /debian/etc/dcgi
+    for unit in dcgi cases; do
+        cp -a "/service/$unit.service" /debian/etc/systemd/system
+        ln -s "/etc/systemd/system/$unit.service" /debian/etc/systemd/system/multi-user.target.wants
+    done
+    # It would hang up the console, to which the cases write.
+    ln -s /dev/null /debian/etc/systemd/system/console-getty.service
+    echo 'dcgi:x:990:990::/var/lib/dcgi:/usr/sbin/nologin' >>/debian/etc/passwd
+    echo 'dcgi:x:990:' >>/debian/etc/group
+    umount /sys/fs/cgroup /sys /proc /dev
+    exec switch_root /debian /lib/systemd/systemd --show-status=no
 }
 
 case $1 in
 switched)
     mount_all
     on_the_root
+    ;;
+service)
+    . /plan/systemd
+    echo "@@ off"
+    /busybox poweroff -f
     ;;
 *)
     /busybox mkdir /tools

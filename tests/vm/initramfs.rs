@@ -80,12 +80,12 @@ impl Initramfs {
         }
     }
 
-    /// Adds an executable without its symbols, where it is here. Those are most of it.
-    pub(crate) fn stripped(&mut self, path: &Path) {
+    /// Adds an executable of this machine's without its symbols. Those are most of it.
+    pub(crate) fn stripped(&mut self, path: &Path, at: &Path) {
         let name = path.file_name().unwrap().to_str().unwrap();
         let stripped = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vm-{name}"));
         text(Command::new("strip").arg("-o").arg(&stripped).arg(path));
-        self.file(path, 0o755, &fs::read(&stripped).unwrap());
+        self.file(at, 0o755, &fs::read(&stripped).unwrap());
         fs::remove_file(stripped).unwrap();
     }
 

@@ -52,7 +52,7 @@ pub(crate) fn run(initramfs: &Path) -> Report {
     let mut machine = Machine(
         Command::new("qemu-system-x86_64")
             // Never KVM, although it may be there: CI has none, and the suite is to be the same everywhere.
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"])
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"])
             .arg("-kernel")
             .arg(find(&kernel().join("boot"), "vmlinuz-"))

@@ -68,7 +68,8 @@ fn boot(suites: &[Suite], wanted: &[Vec<String>]) -> Report {
     let overlay = machine::find(&machine::kernel(), "overlay.ko");
     root.file("/modules/overlay.ko", 0o644, &std::fs::read(overlay).unwrap());
     // Where the executables look for them: paths of this machine's, known when they were compiled.
-    root.stripped(Path::new(env!("CARGO_BIN_EXE_dcgi")));
+    let dcgi = Path::new(env!("CARGO_BIN_EXE_dcgi"));
+    root.stripped(dcgi, dcgi);
     for probe in ["probe.rs", "inside.rs"] {
         root.copy(compiled(probe));
     }
@@ -76,8 +77,12 @@ fn boot(suites: &[Suite], wanted: &[Vec<String>]) -> Report {
     let mut executables: Vec<&PathBuf> = suites.iter().map(|suite| &suite.executable).collect();
     executables.sort();
     executables.dedup();
-    executables.into_iter().for_each(|executable| root.stripped(executable));
-    for stage in [Stage::Initramfs, Stage::Root] {
+    let here = |executable: &&PathBuf| executable.is_file();
+    executables.into_iter().filter(here).for_each(|executable| root.stripped(executable, executable));
+    if suites.iter().zip(wanted).any(|(suite, wanted)| suite.stage == Stage::Systemd && !wanted.is_empty()) {
+        add_systemd(&mut root);
+    }
+    for stage in [Stage::Initramfs, Stage::Root, Stage::Systemd] {
         let runs = suites.iter().zip(wanted).filter(|(suite, _)| suite.stage == stage);
         let plan: String = runs.map(|(suite, wanted)| suite.plan(wanted)).collect();
         root.file(stage.plan(), 0o644, plan.as_bytes());
@@ -85,4 +90,23 @@ fn boot(suites: &[Suite], wanted: &[Vec<String>]) -> Report {
     let archive = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     std::fs::write(archive.path(), root.finish()).unwrap();
     machine::run(archive.path())
+}
+
+/// A root file system with systemd, and what goes into it: dcgi as a service, by the unit that is for everybody.
+fn add_systemd(root: &mut Initramfs) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| {
+        let path = here.join(path);
+        std::fs::read(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}: run scripts/systemd-root", path.display()))
+    };
+    root.file("/systemd.tar", 0o644, &read("target/tools/systemd.tar"));
+    root.stripped(Path::new(env!("CARGO_BIN_EXE_dcgi")), Path::new("/service/dcgi"));
+    root.stripped(&std::env::current_exe().unwrap(), Path::new("/service/cases"));
+    root.file("/service/dcgi.service", 0o644, &read("deploy/dcgi.service"));
+    root.file("/service/cases.service", 0o644, &read("tests/vm/cases.service"));
+    root.file("/service/dcgi.toml", 0o644, &read("tests/vm/systemd.toml"));
+    let script = |steps: &str| format!("#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\n{steps}\n");
+    root.file("/service/served", 0o755, script("echo served").as_bytes());
+    root.file("/service/slow", 0o755, script("echo begun; sleep 5; echo done").as_bytes());
 }

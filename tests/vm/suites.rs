@@ -15,6 +15,8 @@ pub(crate) enum Stage {
     Initramfs,
     /// On a file system that is mounted, as on any machine.
     Root,
+    /// On one of Debian's, with systemd.
+    Systemd,
 }
 
 impl Stage {
@@ -23,6 +25,7 @@ impl Stage {
         match self {
             Self::Initramfs => "/plan/initramfs",
             Self::Root => "/plan/root",
+            Self::Systemd => "/plan/systemd",
         }
     }
 }
@@ -74,6 +77,7 @@ pub(crate) fn all() -> Vec<Suite> {
         },
         // What the others have left.
         ours(Stage::Root, "leftovers"),
+        Suite { executable: "/usr/local/bin/cases".into(), ..ours(Stage::Systemd, "systemd") },
     ]
 }
 
