@@ -200,6 +200,55 @@ fn check_warns_of_a_volume_that_its_user_cannot_write_to() {
 }
 
 #[test]
+fn check_looks_into_root_directories() {
+    let folder = unique_path("roots");
+    std::fs::create_dir_all(folder.join("root/etc")).unwrap();
+    std::fs::create_dir_all(folder.join("empty")).unwrap();
+    let route = |path: &str, root: &str, command: &str, more: &str| {
+        let root = folder.join(root);
+        format!(
+            "[[route]]\npath = \"{path}\"\nrootfs = \"{}\"\ncommand = [{command:?}]\n{more}\n",
+            root.display()
+        )
+    };
+    let volume = format!("volumes = [\"{}:/app:ro\"]", folder.display());
+    let wrong = [
+        route("/none", "nowhere", "/bin/x", ""),
+        route("/empty", "empty", "/bin/x", ""),
+        route("/programless", "root", "/app/x", ""),
+        route("/stranger", "root", "/etc", "user = \"nosuch\""),
+        // No name to print as it is.
+        route("/lines", "empty", "/bin/a\nb", ""),
+    ];
+    let right = [route("/mounted", "root", "/app/x", &volume), route("/there", "root", "/etc", "")];
+    let check = |routes: &[String], more: &[&str]| {
+        let file = File::new(&routes.concat());
+        let (code, said, _) = dcgi(&[&["check", "-c", file.path()], more].concat(), b"");
+        (code, said)
+    };
+    let (code, said) = check(&[wrong.as_slice(), &right].concat(), &[]);
+    assert_eq!(code, 0, "{said}");
+    for (route, why) in [
+        ("/none", "is not there"),
+        ("/empty", "is empty: unpack a root file system there"),
+        ("/programless", "has no /app/x, which `command` (or `entrypoint`) names"),
+        ("/stranger", "no user `nosuch` in its /etc/passwd"),
+    ] {
+        let warning = format!("warning: route `{route}`: ");
+        let line =
+            said.lines().find(|line| line.starts_with(&warning)).unwrap_or_else(|| panic!("{route}: {said}"));
+        assert!(line.contains(why), "{line}");
+    }
+    assert!(said.contains("/bin/a\\nb"), "{said}");
+    for route in ["/mounted", "/there"] {
+        assert!(!said.contains(&format!("warning: route `{route}`")), "{said}");
+    }
+    assert_eq!(check(&wrong[1..2], &["--images"]).0, 1);
+    assert_eq!(check(&right, &["--images"]).0, 0);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn check_looks_for_images_where_it_is_asked_to_and_pulls_none() {
     let file = File::new(ROUTES);
     let (code, said, _) = dcgi(&["check", "--images", "-c", file.path()], b"");

@@ -354,8 +354,8 @@ fn under_init_the_program_is_a_child_of_process_1(server: &Server) {
 
 /// The agent is process 1, and starts its workers before anything else.
 fn the_program_is_a_child_of_the_agent_or_of_its_worker(server: &Server) {
+    // Which number a worker has says nothing: the threads of Docker's own first process have had some.
     let parent = status_field(server, "/p", "PPid");
-    assert!(["1", "2", "3", "4"].contains(&&*parent), "{parent}");
     let name = text(server, &format!("/p?text&file=/proc/{parent}/comm"));
     assert!(["dcgi-agent\n", "dcgi-worker\n"].contains(&&*name), "{name}");
 }
