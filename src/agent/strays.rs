@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, kill_process};
@@ -241,13 +242,19 @@ fn own_session() -> Option<i32> {
     membership(rustix::process::getpid()).map(|own| own.session)
 }
 
-/// Whether somebody outside of this container still reads what a process prints: then it is part of an answer. A pipe that
-/// has no reader cannot be opened to be written to: fifo(7).
+/// Whether somebody outside of this container still reads what a process prints: then it is part of an answer. Of a pipe
+/// without a reader, poll(2) says that there is an error; to be opened it needs none, other than by a name (fifo(7)).
 fn is_heard(process: Pid, origin: &Origin) -> bool {
     let output = format!("/proc/{}/fd/1", process.as_raw_nonzero());
     let Ok(pipe) = fs::metadata(&output) else { return false };
     let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let is_read = || OpenOptions::new().write(true).custom_flags(flags).open(&output).is_ok();
+    let is_read = || {
+        let Ok(end) = OpenOptions::new().write(true).custom_flags(flags).open(&output) else { return false };
+        let mut watched = [PollFd::new(&end, PollFlags::empty())];
+        // It does not wait.
+        rustix::event::poll(&mut watched, Some(&Timespec::default())).is_ok()
+            && !watched[0].revents().contains(PollFlags::ERR)
+    };
     pipe.file_type().is_fifo() && is_read() && !is_read_here((pipe.dev(), pipe.ino()), origin)
 }
 

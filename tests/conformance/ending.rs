@@ -24,6 +24,7 @@ cases![
     ten_generations_of_daemons_are_ended_too,
     a_daemon_that_is_another_process_all_the_time_is_ended_too,
     a_daemon_whose_first_thread_has_ended_is_ended_too,
+    a_daemon_that_keeps_the_output_open_is_ended_too,
     daemons_of_which_one_reads_what_the_other_prints_are_ended_too,
     a_storm_of_daemons_passes,
     a_local_redirect_does_not_wait_for_what_lingers,
@@ -250,6 +251,12 @@ fn a_daemon_whose_first_thread_has_ended_is_ended_too(server: &Server) {
     let with = WithFolder::new(server, "linger = '200ms'\nkill_grace = '300ms'");
     let steps = encoded("2:close=1&close=2&headless=/data/beat");
     with.outlives_none(&format!("generations={steps}"), "beat");
+}
+
+fn a_daemon_that_keeps_the_output_open_is_ended_too(server: &Server) {
+    let with = WithFolder::new(server, "linger = '200ms'\nkill_grace = '300ms'");
+    // The answer is whole after a second of silence.
+    with.outlives_none(&format!("generations={}", encoded("2:beat=/data/beat")), "beat");
 }
 
 fn daemons_of_which_one_reads_what_the_other_prints_are_ended_too(server: &Server) {
