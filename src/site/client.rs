@@ -112,7 +112,7 @@ impl Client {
         let forwarded = if proxies.trust(connection.remote) {
             match proxies.headers.settled(&mut head.headers)? {
                 Kind::XForwarded => Forwarded::from_x_forwarded(&head.headers, proxies),
-                Kind::Rfc7239 => Forwarded::from_rfc7239(&head.headers, proxies),
+                Kind::Rfc7239 => Forwarded::from_rfc7239(&head.headers, proxies)?,
             }
         } else {
             Forwarded::default()
@@ -274,23 +274,42 @@ impl Forwarded {
             remote: nearest_untrusted(&hops, proxies),
             https: last("x-forwarded-proto").and_then(is_https),
             host: last("x-forwarded-host").map(str::to_owned),
-            port: last("x-forwarded-port").and_then(|port| port.parse().ok()).filter(|port| *port != 0),
+            port: last("x-forwarded-port").and_then(port_of),
         }
     }
 
     /// RFC 7239 §4.
-    fn from_rfc7239(headers: &HeaderMap, proxies: &Proxies) -> Self {
+    ///
+    /// # Errors
+    /// SECURITY: where something in quotes would be taken for another element or parameter, or need not end where it seems to. No
+    /// address and no host has any of it; what a client has had its proxy quote may.
+    fn from_rfc7239(headers: &HeaderMap, proxies: &Proxies) -> Result<Self, Failure> {
+        for value in headers.get_all(FORWARDED) {
+            let parts = value.as_bytes().split(|byte| *byte == b'"');
+            let mut quoted = parts.skip(1).step_by(2);
+            let is_ambiguous = value.as_bytes().contains(&b'\\')
+                || quoted.any(|text| text.iter().any(|byte| matches!(byte, b',' | b';')));
+            if is_ambiguous {
+                return Err(Failure::Malformed("what is quoted in Forwarded is no address and no host"));
+            }
+        }
         let elements: Vec<_> = items(headers, "forwarded").collect();
         let hops: Vec<_> =
             elements.iter().map(|element| parameter(element, "for").unwrap_or("unknown")).collect();
         let nearest = elements.last();
-        Self {
+        Ok(Self {
             remote: nearest_untrusted(&hops, proxies),
             https: nearest.and_then(|element| parameter(element, "proto")).and_then(is_https),
             host: nearest.and_then(|element| parameter(element, "host")).map(str::to_owned),
             port: None,
-        }
+        })
     }
+}
+
+/// A port in digits.
+fn port_of(text: &str) -> Option<u16> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| is_number && *port != 0)
 }
 
 /// The value of a parameter of an element of `Forwarded`.
@@ -421,6 +440,23 @@ mod tests {
         // No word of who the client is.
         let other = [("forwarded", "for=1.2.3.4"), ("x-forwarded-prefix", "/a")];
         assert_eq!(remote(&either, &other), "1.2.3.4");
+    }
+
+    #[test]
+    fn what_is_quoted_in_forwarded_is_no_other_element() {
+        let client =
+            |value| Client::of(&mut head(&[("forwarded", value)]), &believed(ProxyHeaders::Forwarded));
+        for forged in [
+            r#"for=6.6.6.6;host="a,for=9.9.9.9""#,
+            r#"host="a;for=9.9.9.9";for=6.6.6.6"#,
+            r#"for=6.6.6.6;host="a\",for=9.9.9.9""#,
+            // What came before is not closed, and would take in the proxy's own.
+            r#"host="a, for=6.6.6.6;host="b""#,
+        ] {
+            assert!(client(forged).is_err(), "{forged}");
+        }
+        let plain = client(r#"for="[2001:db8::7]:4711";host="example.org:8443", for=1.2.3.4"#).unwrap();
+        assert_eq!(plain.remote.unwrap().ip().to_string(), "1.2.3.4");
     }
 
     #[test]
