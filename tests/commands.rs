@@ -7,6 +7,7 @@ mod common;
 mod build_script;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use common::server::{dcgi, unique_path};
@@ -204,6 +205,10 @@ fn check_looks_into_root_directories() {
     let folder = unique_path("roots");
     std::fs::create_dir_all(folder.join("root/etc")).unwrap();
     std::fs::create_dir_all(folder.join("empty")).unwrap();
+    for program in ["x", "root/etc/x"] {
+        std::fs::write(folder.join(program), "#!/etc/x\n").unwrap();
+        std::fs::set_permissions(folder.join(program), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
     let route = |path: &str, root: &str, command: &str, more: &str| {
         let root = folder.join(root);
         format!(
@@ -216,11 +221,11 @@ fn check_looks_into_root_directories() {
         route("/none", "nowhere", "/bin/x", ""),
         route("/empty", "empty", "/bin/x", ""),
         route("/programless", "root", "/app/x", ""),
-        route("/stranger", "root", "/etc", "user = \"nosuch\""),
+        route("/stranger", "root", "/etc/x", "user = \"nosuch\""),
         // No name to print as it is.
         route("/lines", "empty", "/bin/a\nb", ""),
     ];
-    let right = [route("/mounted", "root", "/app/x", &volume), route("/there", "root", "/etc", "")];
+    let right = [route("/mounted", "root", "/app/x", &volume), route("/there", "root", "/etc/x", "")];
     let check = |routes: &[String], more: &[&str]| {
         let file = File::new(&routes.concat());
         let (code, said, _) = dcgi(&[&["check", "-c", file.path()], more].concat(), b"");
@@ -246,6 +251,59 @@ fn check_looks_into_root_directories() {
     assert_eq!(check(&wrong[1..2], &["--images"]).0, 1);
     assert_eq!(check(&right, &["--images"]).0, 0);
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn check_looks_at_a_program_that_lies_here() {
+    let folder = unique_path("scripts");
+    std::fs::create_dir_all(folder.join("directory")).unwrap();
+    let scripts = [
+        ("right", "#!/bin/sh\n", 0o755),
+        ("plain", "#!/bin/sh\n", 0o644),
+        ("crlf", "#!/bin/sh\r\n", 0o755),
+        ("bare", "echo\n", 0o755),
+    ];
+    for (name, content, mode) in scripts {
+        std::fs::write(folder.join(name), content).unwrap();
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let routes = ["right", "plain", "crlf", "bare", "directory", "nowhere"].map(|name| {
+        format!(
+            "[[route]]\npath = \"/{name}\"\nimage = \"x\"\ncommand = [\"/cgi/{name}\"]\nvolumes = [\"{}:/cgi:ro\"]\n",
+            folder.display()
+        )
+    });
+    let file = File::new(&routes.concat());
+    let (code, said, _) = dcgi(&["check", "-c", file.path()], b"");
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(code, 0, "{said}");
+    for (name, why) in [
+        ("plain", "with mode 0644; `chmod a+rx` it"),
+        ("crlf", "ends in CRLF"),
+        ("bare", "its first two bytes are no `#!`"),
+        ("directory", "is a directory"),
+        ("nowhere", "is not there"),
+    ] {
+        let warning = format!("warning: route `/{name}`: ");
+        let line =
+            said.lines().find(|line| line.starts_with(&warning)).unwrap_or_else(|| panic!("{name}: {said}"));
+        assert!(line.contains(why) && line.contains(folder.join(name).to_str().unwrap()), "{line}");
+    }
+    assert!(!said.contains("warning: route `/right`"), "{said}");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn who_has_read_enough_of_what_is_printed_may_leave() {
+    let file = File::new(ROUTES);
+    for arguments in [&["check", "-c", file.path()][..], &["completions", "bash"], &["man", "run"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dcgi"));
+        let output = command.args(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+        assert!(output.status.success(), "{arguments:?}: {:?}", output.status);
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `dcgi completions` and `dcgi man`: both made from the command line's own description, so that neither tells of an
 //! option that is not there.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,7 +31,7 @@ pub(super) struct Pages {
 pub(super) fn completions(options: &Completions) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut described(), "dcgi", &mut script);
-    io::stdout().write_all(&script)?;
+    super::print(&script)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -53,7 +52,7 @@ pub(super) fn man(options: &Pages) -> anyhow::Result<ExitCode> {
     }
     let mut text = Vec::new();
     Man::new(page).render(&mut text)?;
-    io::stdout().write_all(&text)?;
+    super::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let file = &options.file;
     if file.as_os_str() == "-" {
-        io::stdout().write_all(TEMPLATE.as_bytes())?;
+        super::print(TEMPLATE)?;
         return Ok(ExitCode::SUCCESS);
     }
     let written = File::create_new(file).and_then(|mut file| file.write_all(TEMPLATE.as_bytes()));

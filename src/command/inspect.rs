@@ -1,6 +1,7 @@
 //! `dcgi inspect`
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use bytesize::ByteSize;
@@ -35,64 +36,72 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let found = handler.inspect(&head).await?;
     let choice = engine.choice(&found.route.program).await;
     let (route, limits) = (&found.route, &found.route.limits);
+    let mut out = String::new();
 
-    println!("route      {}", found.name);
-    println!("engine     {}", choice.engine);
-    println!("           {}", choice.why);
+    writeln!(out, "route      {}", found.name)?;
+    writeln!(out, "engine     {}", choice.engine)?;
+    writeln!(out, "           {}", choice.why)?;
     match &route.program.rootfs {
-        Some(directory) => println!("rootfs     {}", directory.display()),
-        None => println!("image      {}", route.program.image),
+        Some(directory) => writeln!(out, "rootfs     {}", directory.display())?,
+        None => writeln!(out, "image      {}", route.program.image)?,
     }
     let image = found.image.as_ref().ok().cloned().unwrap_or_default();
     if let Err(error) = &found.image {
         let is_pulled =
             error.kind() == EngineErrorKind::ImageMissing && route.program.pull != PullPolicy::Never;
         match is_pulled {
-            true => println!("           it is not here: it is pulled when the route is first used"),
-            false => println!("           {}", error_of(error)),
+            true => writeln!(out, "           it is not here: it is pulled when the route is first used")?,
+            false => writeln!(out, "           {}", error_of(error))?,
         }
     }
     let mut command = route.program.command_line(&image);
     command.extend(found.invocation.args.iter().cloned());
     let of_the_image = found.image.is_err().then_some("(the image's)");
-    println!(
+    writeln!(
+        out,
         "command    {}",
         of_the_image.filter(|_| command.is_empty()).unwrap_or(&printable(&command.join(" ")))
-    );
+    )?;
     let folder = found.invocation.working_dir.as_deref().unwrap_or(&image.working_dir);
     let folder = of_the_image.filter(|_| folder.is_empty()).unwrap_or(folder);
-    println!("directory  {}", if folder.is_empty() { "/" } else { folder });
+    writeln!(out, "directory  {}", if folder.is_empty() { "/" } else { folder })?;
     match route.program.isolation {
-        Isolation::Fresh => println!("isolation  fresh: each request has a container of its own"),
-        Isolation::Shared { replicas } => println!(
+        Isolation::Fresh => writeln!(out, "isolation  fresh: each request has a container of its own")?,
+        Isolation::Shared { replicas } => writeln!(
+            out,
             "isolation  shared: {replicas} of them; memory, cpus and pids are for all requests in one together"
-        ),
+        )?,
     }
-    println!("limits     timeout {}", or_none(limits.timeout.map(humantime::format_duration)));
-    println!("           idle_timeout {}", or_none(limits.idle_timeout.map(humantime::format_duration)));
-    println!("           linger {}", humantime::format_duration(limits.linger));
-    println!("           kill_grace {}", humantime::format_duration(limits.kill_grace));
-    println!("           max_concurrency {}, queue {}", limits.max_concurrency, limits.queue);
-    println!("           max_request_body {}", or_none(limits.max_request_body.map(ByteSize::b)));
-    println!("           max_response_body {}", or_none(limits.max_response_body.map(ByteSize::b)));
-    println!("           memory {}", or_none(route.program.memory.map(ByteSize::b)));
-    println!("           cpus {}, pids {}", or_none(route.program.cpus), or_none(route.program.pids));
+    writeln!(out, "limits     timeout {}", or_none(limits.timeout.map(humantime::format_duration)))?;
+    writeln!(
+        out,
+        "           idle_timeout {}",
+        or_none(limits.idle_timeout.map(humantime::format_duration))
+    )?;
+    writeln!(out, "           linger {}", humantime::format_duration(limits.linger))?;
+    writeln!(out, "           kill_grace {}", humantime::format_duration(limits.kill_grace))?;
+    writeln!(out, "           max_concurrency {}, queue {}", limits.max_concurrency, limits.queue)?;
+    writeln!(out, "           max_request_body {}", or_none(limits.max_request_body.map(ByteSize::b)))?;
+    writeln!(out, "           max_response_body {}", or_none(limits.max_response_body.map(ByteSize::b)))?;
+    writeln!(out, "           memory {}", or_none(route.program.memory.map(ByteSize::b)))?;
+    writeln!(out, "           cpus {}, pids {}", or_none(route.program.cpus), or_none(route.program.pids))?;
     match &route.program.rootfs {
-        Some(_) => println!("\nenvironment"),
-        None => println!("\nenvironment, over the image's own"),
+        Some(_) => writeln!(out, "\nenvironment")?,
+        None => writeln!(out, "\nenvironment, over the image's own")?,
     }
     for (name, value) in &route.program.env {
         if !found.invocation.env.iter().any(|(computed, _)| computed == name) {
-            println!("  {name}={}", printable(value));
+            writeln!(out, "  {name}={}", printable(value))?;
         }
     }
     for (name, value) in &found.invocation.env {
-        println!("  {name}={}", printable(&value.display().to_string()));
+        writeln!(out, "  {name}={}", printable(&value.display().to_string()))?;
     }
     if options.verbose {
-        println!("\ncontainer, as the engine would be asked for it");
-        println!("{}", serde_json::to_string_pretty(&found.container)?);
+        writeln!(out, "\ncontainer, as the engine would be asked for it")?;
+        writeln!(out, "{}", serde_json::to_string_pretty(&found.container)?)?;
     }
+    super::print(&out)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -17,12 +17,12 @@ mod signals;
 mod url;
 
 use std::error::Error;
-use std::io;
+use std::io::{self, Write as _};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dcgi::config::EngineChoice;
 
@@ -151,6 +151,15 @@ fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::
     // Not dropped: that waits for threads that read standard input, or run a credential helper, without end.
     runtime.shutdown_background();
     result
+}
+
+/// Prints to standard output. That somebody has read enough of it, as `head` does, is no error.
+fn print(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("cannot write to standard output"),
+    }
 }
 
 /// An error with all that lies below it. Many wrappers repeat what they wrap: that is said once.

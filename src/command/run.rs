@@ -11,6 +11,7 @@ use dcgi::engine::{Network, Program, Volume};
 use dcgi::gateway::{Output, ProgramRoute, RequestBody};
 use dcgi::site::{ProxyHeaders, Route};
 
+use super::check::names_of_directories;
 use super::serve::{self, Grace};
 
 #[derive(Debug, Args)]
@@ -84,6 +85,11 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     };
     program.env = container.env.into_iter().filter_map(|(name, value)| own(name, value)).collect();
     program.volumes = container.volume;
+    for name in names_of_directories(&program) {
+        tracing::warn!(
+            "`{name}` is a named volume, and there is a directory of that name here: for that write `./{name}`"
+        );
+    }
     // A file refuses a volume at /tmp beside the one in memory, which it can leave out; here it goes without.
     let targets: Vec<_> = program.volumes.iter().map(target).collect();
     program.tmpfs.retain(|path| !targets.contains(&path.as_str()));

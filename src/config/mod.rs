@@ -154,20 +154,22 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let problems = Problems::of(text);
         let (document, errors) = DeTable::parse_recoverable(text);
-        let mut is_lost = false;
+        let line_of = |at: usize| text.get(..at).map_or(0, |before| before.matches('\n').count());
+        let mut lost: Option<usize> = None;
         for error in errors {
             let at = error.span().unwrap_or_default();
+            let line = line_of(at.start);
             match unquoted::value_on_line(text, at.start) {
                 Some(value) => {
                     let quoted = &text[value.clone()];
                     problems.note(value, format!("a string is quoted: \"{quoted}\""));
                 }
-                // What comes after the first is as a rule what that has made of it.
-                None if !is_lost => {
-                    is_lost = true;
+                // On the next line it is as a rule what the last one has made of that.
+                None if lost.is_some_and(|before| line <= before + 1) => lost = Some(line),
+                None => {
+                    lost = Some(line);
                     problems.note(at, error.message().to_owned());
                 }
-                None => {}
             }
         }
         // What the keys of half a document mean is guesswork.

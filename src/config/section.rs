@@ -17,6 +17,8 @@ pub(super) struct Section<'s> {
     /// How a message says which table: `""`, or ` in route …` with the space before it.
     place: String,
     asked: Vec<&'static str>,
+    /// Those of them that cannot be here.
+    refused: Vec<&'static str>,
     problems: &'s Problems<'s>,
 }
 
@@ -29,7 +31,7 @@ pub(super) struct Elsewhere<'k> {
 
 impl<'s> Section<'s> {
     pub(super) fn new(table: &'s DeTable<'s>, place: String, problems: &'s Problems<'s>) -> Self {
-        Self { table, place, asked: Vec::new(), problems }
+        Self { table, place, asked: Vec::new(), refused: Vec::new(), problems }
     }
 
     /// The value of `key`, where it is there and `read` can read it.
@@ -139,6 +141,7 @@ impl<'s> Section<'s> {
     /// Refuses a known key here: `why` goes on from its name.
     pub(super) fn refuse(&mut self, key: &'static str, why: &str) {
         self.asked.push(key);
+        self.refused.push(key);
         if let Some((name, _)) = self.table.get_key_value(key) {
             self.problems.note(name.span(), format!("`{key}`{} {why}", self.place));
         }
@@ -161,6 +164,11 @@ impl<'s> Section<'s> {
         &self.asked
     }
 
+    /// Those of them that may be here.
+    fn offered(&self) -> Vec<&'static str> {
+        self.asked.iter().filter(|key| !self.refused.contains(key)).copied().collect()
+    }
+
     /// Notes every key that nobody asked for, and gives those that were asked for.
     pub(super) fn finish(self, elsewhere: &Elsewhere<'_>) -> Vec<&'static str> {
         for name in self.table.keys() {
@@ -172,7 +180,7 @@ impl<'s> Section<'s> {
             let mut message = format!("unknown key `{shown}`{place}");
             if elsewhere.keys.contains(&key) {
                 message = format!("`{shown}`{place} belongs {}", elsewhere.place);
-            } else if let Some(near) = nearest(key, &self.asked) {
+            } else if let Some(near) = nearest(key, &self.offered()) {
                 message = format!("{message}; did you mean `{near}`?");
             }
             self.problems.note(name.span(), message);

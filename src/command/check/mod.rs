@@ -1,8 +1,10 @@
 //! `dcgi check`
 
+mod script;
 mod writers;
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use bytesize::ByteSize;
@@ -11,7 +13,7 @@ use comfy_table::Table;
 use dcgi::config::Config;
 use dcgi::engine::auto::survey;
 use dcgi::engine::embedded::{EmbeddedEngine, RootLook};
-use dcgi::engine::{Choice, EngineErrorKind, Isolation, Program, PullPolicy};
+use dcgi::engine::{Choice, EngineErrorKind, Isolation, Program, PullPolicy, Volume};
 use dcgi::gateway::{Output, ProgramRoute};
 use dcgi::images::{Store, check_name};
 use dcgi::site::Route;
@@ -32,28 +34,34 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let config = options.file.load()?;
     engine::suit(&config.routes)?;
     let choices = choices(&config).await;
+    let mut out = String::new();
     let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
-    println!("listen  {}", listen.join(", "));
-    println!("engine  {}\n", config.engine);
-    println!("{}\n", table(&config.routes, &choices));
+    writeln!(out, "listen  {}", listen.join(", "))?;
+    writeln!(out, "engine  {}\n", config.engine)?;
+    writeln!(out, "{}\n", table(&config.routes, &choices))?;
     for (route, choice) in served(&config.routes).map(|(route, _)| route).zip(&choices) {
-        println!("{}  {choice}", route.name());
+        writeln!(out, "{}  {choice}", route.name())?;
     }
     let missing = served(&config.routes).flat_map(|(route, served)| {
         served.program.missing().into_iter().map(move |missing| (route, missing))
     });
     for (route, missing) in missing {
-        println!(
+        writeln!(
+            out,
             "\nwarning: route `{}`: {missing}: its requests will be answered with 502, unless its engine is on another machine",
             route.name()
-        );
+        )?;
     }
     for (route, ProgramRoute { program, .. }) in served(&config.routes) {
         if program.rootfs.is_none()
             && let Err(error) = check_name(&program.image)
         {
             let error = super::describe(&error.into());
-            println!("\nwarning: route `{}`: {error}: its requests will be answered with 502", route.name());
+            writeln!(
+                out,
+                "\nwarning: route `{}`: {error}: its requests will be answered with 502",
+                route.name()
+            )?;
         }
         let look = match program.missing().is_empty() {
             true => EmbeddedEngine::look_at_root(program),
@@ -62,45 +70,64 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         };
         for problem in look.problems {
             let problem = super::describe(&problem.into());
-            println!(
+            writeln!(
+                out,
                 "\nwarning: route `{}`: {problem}: its requests will be answered with 502",
                 route.name()
-            );
+            )?;
+        }
+        for problem in script::problems(program, look.user.as_ref()) {
+            writeln!(
+                out,
+                "\nwarning: route `{}`: {problem}: its requests will be answered with 502",
+                route.name()
+            )?;
+        }
+        for name in names_of_directories(program) {
+            writeln!(
+                out,
+                "\nwarning: route `{}`: `{name}` is a named volume, and there is a directory of that name: for that write \
+                 `./{name}`",
+                route.name()
+            )?;
         }
         for refused in writers::refused(program, look.user) {
-            println!("\nwarning: route `{}`: {refused}", route.name());
+            writeln!(out, "\nwarning: route `{}`: {refused}", route.name())?;
         }
     }
     for route in &config.routes {
         if let Some(ProgramRoute { program, .. }) = route.program()
             && let Isolation::Shared { .. } = program.isolation
         {
-            println!(
+            writeln!(
+                out,
                 "\nroute `{}`: its requests share a container: files in memory, shared memory, the network, limits and \
                  what other processes show in /proc; each has a process and an environment of its own",
                 route.name()
-            );
+            )?;
         }
     }
     if choices.iter().any(|choice| choice.engine == "embedded") {
         if let Err(error) = EmbeddedEngine::probe() {
-            println!(
+            writeln!(
+                out,
                 "\nwarning: the embedded engine cannot be had here: {}",
                 super::describe(&anyhow::Error::new(error))
-            );
+            )?;
         }
         for shortcoming in EmbeddedEngine::shortcomings() {
-            println!("\nwarning: {shortcoming}");
+            writeln!(out, "\nwarning: {shortcoming}")?;
         }
     }
-    if options.images && !images(&config).await? {
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
+    super::print(&out)?;
+    let mut out = String::new();
+    let all = !options.images || images(&config, &mut out).await?;
+    super::print(&out)?;
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Says of each route's image whether it is there; gives whether each can be had, here or by a pull.
-async fn images(config: &Config) -> anyhow::Result<bool> {
+async fn images(config: &Config, out: &mut String) -> anyhow::Result<bool> {
     let engine = engine::connect(config, Use::Once).await?;
     let mut all = true;
     for (route, ProgramRoute { program, .. }) in served(&config.routes) {
@@ -115,20 +142,25 @@ async fn images(config: &Config) -> anyhow::Result<bool> {
         match engine.image(&looked_for).await {
             Ok(image) if program.command_line(&image).is_empty() => {
                 all = false;
-                println!(
+                writeln!(
+                    out,
                     "\nwarning: route `{route}`: {} names no program: `command` has to",
                     program.made_from()
-                );
+                )?;
             }
-            Ok(_) => println!("\nroute `{route}`: {} is there", program.made_from()),
+            Ok(_) => writeln!(out, "\nroute `{route}`: {} is there", program.made_from())?,
             Err(error)
                 if error.kind() == EngineErrorKind::ImageMissing && program.pull != PullPolicy::Never =>
             {
-                println!("\nroute `{route}`: {} is not here: it is pulled at the start", program.made_from());
+                writeln!(
+                    out,
+                    "\nroute `{route}`: {} is not here: it is pulled at the start",
+                    program.made_from()
+                )?;
             }
             Err(error) => {
                 all = false;
-                println!("\nwarning: route `{route}`: {}", super::describe(&error.into()));
+                writeln!(out, "\nwarning: route `{route}`: {}", super::describe(&error.into()))?;
             }
         }
     }
@@ -174,6 +206,14 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
         ]);
     }
     table
+}
+
+/// The named volumes of a program that are called as a directory here is.
+pub(super) fn names_of_directories(program: &Program) -> impl Iterator<Item = &str> {
+    program.volumes.iter().filter_map(|volume| match volume {
+        Volume::Named { name, .. } if Path::new(name).is_dir() => Some(&**name),
+        _ => None,
+    })
 }
 
 /// A text in one line of a terminal: without characters that would move or colour what comes after.

@@ -95,7 +95,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             let within = || format!("cannot import {}", import.file.display());
             say(&store.import(archive, &import.reference, config).with_context(within)?)?;
         }
-        Action::Ls => writeln!(io::stdout(), "{}", table(&store.ls()?))?,
+        Action::Ls => super::print(format!("{}\n", table(&store.ls()?)))?,
         Action::Rm { references } => return rm(&store, &references),
     }
     Ok(ExitCode::SUCCESS)

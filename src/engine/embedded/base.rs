@@ -184,7 +184,7 @@ pub(super) fn survey(program: &Program) -> (Option<User>, Vec<EngineError>) {
     let missing = command_line.first().filter(|name| {
         name.starts_with('/')
             && !rootfs.has(name)
-            && !is_mounted(program, name)
+            && !is_in_volume(program, name)
             && rootfs.is_plain(name)
             && rustix::process::geteuid().is_root()
     });
@@ -204,13 +204,17 @@ pub(super) fn survey(program: &Program) -> (Option<User>, Vec<EngineError>) {
     (user, missing.into_iter().chain(unknown).collect())
 }
 
+/// Whether a path is in a program's volume.
+fn is_in_volume(program: &Program, path: &str) -> bool {
+    program.volumes.iter().any(|volume| match volume {
+        Volume::Bind { target, .. } | Volume::Named { target, .. } => Path::new(path).starts_with(target),
+    })
+}
+
 /// Whether a path is in what a program has mounted.
 fn is_mounted(program: &Program, path: &str) -> bool {
-    let volumes = program.volumes.iter().map(|volume| match volume {
-        Volume::Bind { target, .. } | Volume::Named { target, .. } => target,
-    });
-    let mut mounts = volumes.chain(&program.tmpfs).map(|target| target.split(':').next().unwrap_or(target));
-    mounts.any(|target| Path::new(path).starts_with(target))
+    let mut in_memory = program.tmpfs.iter().map(|target| target.split(':').next().unwrap_or(target));
+    is_in_volume(program, path) || in_memory.any(|target| Path::new(path).starts_with(target))
 }
 
 /// What the program's `#!` line names and the root file system has not. Of what lies in a volume nothing is said here.
