@@ -328,7 +328,11 @@ fn many_requests_leave_no_descriptor_thread_or_process() {
         drop(agent.begin(&[]));
         assert_eq!(agent.send(b"x"), "");
     }
-    wait_until("it holds no more than before", Duration::from_secs(10), || held() == before);
+    // Less, where whoever looked whether it listens was still about.
+    wait_until("it holds no more than before", PATIENCE, || {
+        let now = held();
+        now.0 <= before.0 && now.1 <= before.1 && now.2 <= before.2
+    });
 }
 
 #[test]

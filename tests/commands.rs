@@ -269,7 +269,7 @@ fn check_looks_at_a_program_that_lies_here() {
     }
     let routes = ["right", "plain", "crlf", "bare", "directory", "nowhere"].map(|name| {
         format!(
-            "[[route]]\npath = \"/{name}\"\nimage = \"x\"\ncommand = [\"/cgi/{name}\"]\nvolumes = [\"{}:/cgi:ro\"]\n",
+            "[[route]]\npath = \"/{name}\"\nimage = \"x\"\nentrypoint = [\"/cgi/{name}\"]\nvolumes = [\"{}:/cgi:ro\"]\n",
             folder.display()
         )
     });

@@ -98,11 +98,22 @@ enum Origin {
     Tag(Tag),
     /// The request's that it was started for, by its variables, where it has no tag.
     Request(Vec<u8>),
+    /// It has done away with both, or there are no tags here: its own.
+    Unknown(Pid),
 }
 
 impl Origin {
     fn of(process: Pid) -> Option<Self> {
-        Tag::of(process).map(Self::Tag).or_else(|| request_of(process).map(Self::Request))
+        let limit = match Tag::of(process)? {
+            Ok(tag) => return Some(Self::Tag(tag)),
+            Err(limit) => limit,
+        };
+        if let Some(request) = request_of(process) {
+            return Some(Self::Request(request));
+        }
+        // Who comes in from outside has this process's own, as the container has it.
+        let own = Tag::of(rustix::process::getpid()).and_then(Result::err).unwrap_or(u64::MAX);
+        (limit != own || !Tag::is_possible_below(own)).then_some(Self::Unknown(process))
     }
 }
 

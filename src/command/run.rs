@@ -1,6 +1,6 @@
 //! `dcgi run`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bytesize::ByteSize;
@@ -85,7 +85,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     };
     program.env = container.env.into_iter().filter_map(|(name, value)| own(name, value)).collect();
     program.volumes = container.volume;
-    for name in names_of_directories(&program) {
+    for name in names_of_directories(&program, Path::new("")) {
         tracing::warn!(
             "`{name}` is a named volume, and there is a directory of that name here: for that write `./{name}`"
         );

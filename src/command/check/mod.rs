@@ -79,11 +79,11 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         for problem in script::problems(program, look.user.as_ref()) {
             writeln!(
                 out,
-                "\nwarning: route `{}`: {problem}: its requests will be answered with 502",
+                "\nwarning: route `{}`: {problem}: its requests will be answered with 502, unless its engine is on another machine",
                 route.name()
             )?;
         }
-        for name in names_of_directories(program) {
+        for name in names_of_directories(program, options.file.config.parent().unwrap_or(Path::new(""))) {
             writeln!(
                 out,
                 "\nwarning: route `{}`: `{name}` is a named volume, and there is a directory of that name: for that write \
@@ -208,10 +208,10 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
     table
 }
 
-/// The named volumes of a program that are called as a directory here is.
-pub(super) fn names_of_directories(program: &Program) -> impl Iterator<Item = &str> {
+/// The named volumes of a program that are called as a directory is below `base`, where relative paths begin.
+pub(super) fn names_of_directories<'a>(program: &'a Program, base: &Path) -> impl Iterator<Item = &'a str> {
     program.volumes.iter().filter_map(|volume| match volume {
-        Volume::Named { name, .. } if Path::new(name).is_dir() => Some(&**name),
+        Volume::Named { name, .. } if base.join(name).is_dir() => Some(&**name),
         _ => None,
     })
 }

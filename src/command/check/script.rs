@@ -13,6 +13,10 @@ const HEAD: usize = 256;
 
 /// Why a program cannot be executed, as far as its file tells: each as a sentence. `user` is who it runs as, where that is known.
 pub(super) fn problems(program: &Program, user: Option<&RootUser>) -> Vec<String> {
+    // In front of a `command` there may be the image's own entrypoint.
+    if program.rootfs.is_none() && program.entrypoint.is_none() {
+        return Vec::new();
+    }
     let mut command_line = program.entrypoint.iter().chain(&program.command).flatten();
     let Some(name) = command_line.next().filter(|name| name.starts_with('/')) else { return Vec::new() };
     let Some(file) = file_of(program, name) else { return Vec::new() };
@@ -39,7 +43,8 @@ pub(super) fn problems(program: &Program, user: Option<&RootUser>) -> Vec<String
         Some(_) => found.mode(),
         None => found.mode() | found.mode() >> 3 | found.mode() >> 6,
     };
-    if bits & 1 == 0 {
+    // As anybody else, dcgi maps users by what it was given: what owns the file here may be the program's own user there.
+    if bits & 1 == 0 && rustix::process::geteuid().is_root() {
         let mode = found.mode() & 0o7777;
         problems.push(format!(
             "its user may not execute the program {shown}, with mode {mode:04o}; `chmod a+rx` it"
@@ -83,7 +88,7 @@ fn file_of(program: &Program, name: &str) -> Option<PathBuf> {
 }
 
 /// The file in the innermost volume that a path is in: `None` where it is in none, and within that where the volume is
-/// no directory of this machine's.
+/// no directory of this machine's, or a link is on the way: it leads to where it does inside.
 fn in_volume(program: &Program, name: &str) -> Option<Option<PathBuf>> {
     let inner = program.volumes.iter().filter_map(|volume| {
         let (source, target) = match volume {
@@ -91,8 +96,16 @@ fn in_volume(program: &Program, name: &str) -> Option<Option<PathBuf>> {
             Volume::Named { target, .. } => (None, target),
         };
         let rest = Path::new(name).strip_prefix(target).ok()?;
-        let file =
-            source.map(|source| if rest.as_os_str().is_empty() { source.clone() } else { source.join(rest) });
+        let file = source.and_then(|source| {
+            let mut file = source.clone();
+            for part in rest {
+                file.push(part);
+                if file.is_symlink() {
+                    return None;
+                }
+            }
+            Some(file)
+        });
         Some((target.len(), file))
     });
     inner.max_by_key(|(depth, _)| *depth).map(|(_, file)| file)

@@ -36,6 +36,9 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// end with its request.
 const EXHAUSTION: Duration = Duration::from_secs(10);
 
+/// How long nobody has to have failed to start for silence to be a sign that programs run.
+const CALM: Duration = Duration::from_secs(2);
+
 /// How long the next one waits for the removal of the one before.
 const REMOVAL: Duration = Duration::from_secs(10);
 
@@ -128,7 +131,11 @@ impl Stays for Up {
     }
 
     fn runs(&self) {
-        *self.exhausted.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut exhausted = self.exhausted.lock().unwrap_or_else(PoisonError::into_inner);
+        // While others fail, one of which nothing is heard may not have been looked at.
+        if exhausted.is_some_and(|(_, last)| last.elapsed() >= CALM) {
+            *exhausted = None;
+        }
     }
 
     fn keep(&self, connection: UnixStream) {

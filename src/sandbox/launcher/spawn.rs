@@ -45,16 +45,24 @@ impl Tag {
         Self(Self::LEAST | u64::from(std::process::id()) << 32 | u64::from(*count))
     }
 
-    /// A process's, where it has one.
-    pub(crate) fn of(process: Pid) -> Option<Self> {
+    /// A process's, where it has one; or else the limit that it has, which a program may have lowered where it was not kept from
+    /// that. `None`: it has gone.
+    pub(crate) fn of(process: Pid) -> Option<Result<Self, u64>> {
         Self::in_limits(&std::fs::read_to_string(format!("/proc/{}/limits", process.as_raw_nonzero())).ok()?)
     }
 
     /// By proc_pid_limits(5).
-    fn in_limits(limits: &str) -> Option<Self> {
+    fn in_limits(limits: &str) -> Option<Result<Self, u64>> {
         let line = limits.lines().find_map(|line| line.strip_prefix("Max realtime timeout"))?;
-        let hard = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
-        (Self::LEAST..u64::MAX).contains(&hard).then_some(Self(hard))
+        let hard = line.split_ascii_whitespace().nth(1)?;
+        let hard = hard.parse().unwrap_or(u64::MAX);
+        Some(if (Self::LEAST..u64::MAX).contains(&hard) { Ok(Self(hard)) } else { Err(hard) })
+    }
+
+    /// Whether programs can be started with one by who has this limit itself.
+    pub(crate) fn is_possible_below(limit: u64) -> bool {
+        // Any is below the next.
+        limit >= Self::LEAST << 1
     }
 }
 
@@ -304,9 +312,11 @@ mod tests {
         let limits = |hard: &str| {
             format!("Max nice priority  0  0\nMax realtime timeout      5   {hard}    us        \n")
         };
-        assert_eq!(Tag::in_limits(&limits(&(Tag::LEAST + 7).to_string())), Some(Tag(Tag::LEAST + 7)));
-        for other in ["unlimited", "200000", "18446744073709551615"] {
-            assert_eq!(Tag::in_limits(&limits(other)), None, "{other}");
+        assert_eq!(Tag::in_limits(&limits(&(Tag::LEAST + 7).to_string())), Some(Ok(Tag(Tag::LEAST + 7))));
+        for (other, limit) in
+            [("unlimited", u64::MAX), ("200000", 200_000), ("18446744073709551615", u64::MAX)]
+        {
+            assert_eq!(Tag::in_limits(&limits(other)), Some(Err(limit)), "{other}");
         }
         let mut count = 0;
         assert_ne!(Tag::next(&mut count), Tag::next(&mut count));
