@@ -368,7 +368,7 @@ fn a_program_that_is_stopped_hears_that_it_is_to_end(server: &Server) {
 const TRACED: &str = "text&print=begun&ignore=23&traceme&kill=23&print=on&forever";
 
 fn a_program_that_is_traced_and_stops_has_not_ended(server: &Server) {
-    let with = WithFolder::new(server, "timeout = '3s'\nkill_grace = '300ms'");
+    let with = WithFolder::new(server, "timeout = '10s'\nkill_grace = '300ms'");
     let mut connection = with.server.connect();
     connection.send(format!("GET /?{TRACED} HTTP/1.1\r\nHost: h\r\n\r\n"));
     let mut response = connection.head();
