@@ -157,7 +157,7 @@ fn begin(server: &Server) -> (Connection, common::Response) {
     connection.send_head("POST", "/?text&print=begun&read=1&print=-ended", 1);
     let head = connection.head();
     assert_eq!(head.status, 200);
-    assert_eq!(connection.chunk().as_deref(), Some(b"begun".as_slice()));
+    connection.expect("begun");
     (connection, head)
 }
 
@@ -591,7 +591,7 @@ fn who_opens_an_images_file_is_seen_in_no_other_container() {
         assert_eq!(server.get(&format!("{route}?text&lock=/app/probe")).text(), "locked\n");
     }
     watcher.send("x");
-    assert_eq!(String::from_utf8(watcher.chunk().unwrap()).unwrap(), "nothing\n");
+    watcher.expect("nothing\n");
 }
 
 #[test]

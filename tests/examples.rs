@@ -499,10 +499,10 @@ fn toupper_answers_while_it_is_still_asked() {
     // Were anything held back until the input ends, this would wait for ever.
     let mut response = connection.head();
     assert_eq!((response.status, response.header("content-type")), (200, Some("text/plain")));
-    assert_eq!(connection.chunk().unwrap(), b"ONE\n");
+    connection.expect("ONE\n");
     for word in ["two", "three"] {
         connection.send(chunk(format!("{word}\n").as_bytes()));
-        assert_eq!(connection.chunk().unwrap(), format!("{}\n", word.to_uppercase()).as_bytes());
+        connection.expect(format!("{}\n", word.to_uppercase()));
     }
     connection.send(chunk(b""));
     connection.body(&mut response);

@@ -186,6 +186,20 @@ impl Connection {
         (self.line()?.is_empty()).then_some(chunk)
     }
 
+    /// The next chunks of a chunked body, which together are `expected`: what was written at once may come in pieces.
+    #[track_caller]
+    pub fn expect(&mut self, expected: impl AsRef<[u8]>) {
+        let expected = expected.as_ref();
+        let mut read = Vec::new();
+        while read.len() < expected.len() {
+            match self.chunk() {
+                Some(chunk) if !chunk.is_empty() => read.extend(chunk),
+                _ => break,
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(expected));
+    }
+
     /// Some bytes, as soon as there are any. Empty at the end.
     pub fn some_bytes(&mut self) -> Vec<u8> {
         let mut chunk = vec![0; 64 << 10];
