@@ -145,8 +145,7 @@ impl Agent {
     pub fn listen(self, from: Listen) -> io::Result<()> {
         let trusting = matches!(from, Listen::Dial(..) | Listen::Stdin | Listen::Link);
         let is_worker = matches!(from, Listen::Link);
-        let mut program = self.program(if is_worker { c"dcgi-worker" } else { AGENT }, trusting)?;
-        program.keep_apart();
+        let program = self.program(if is_worker { c"dcgi-worker" } else { AGENT }, trusting)?;
         // Whoever is trusted counts by himself, and wants to hear from us however many run.
         let most = if trusting { usize::MAX } else { self.max_concurrency };
         let mut server = Server::new(program, most, self.timeout, false)?;
@@ -183,6 +182,8 @@ impl Agent {
                 }
             }
         }
+        // Last, for what holds this agent's programs would hold a worker's too.
+        server.keep_apart();
         server.serve(Some(source)).map(drop)
     }
 }

@@ -128,6 +128,11 @@ impl Server {
         self.strays = Some(Strays::default());
     }
 
+    /// Keeps what runs for one request from what runs for others, and from this process.
+    pub(super) fn keep_apart(&mut self) {
+        self.program.keep_apart();
+    }
+
     /// Has the agent that has started this one hear how long what is left running may take: daemons come to that one.
     pub(super) fn tell_of_patience(&mut self) {
         self.is_worker = true;

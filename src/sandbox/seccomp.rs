@@ -40,6 +40,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use abi::Machine;
+pub(super) use table::Key;
 
 /// One instruction of classic BPF as the kernel takes it: `struct sock_filter` of linux/filter.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,25 +98,23 @@ impl Filters {
     }
 
     /// A filter for programs that share a container, on top of the container's own: what Landlock does not keep one of them
-    /// from doing to another.
-    pub(super) fn apart() -> Vec<Instruction> {
-        compiled(NATIVE, &BTreeSet::new(), |entry, _| ranges::of_apart(entry))
+    /// from doing to another. It is for whoever starts them, and inherited from him: with the key he can still set the limit
+    /// by which they are known.
+    pub(super) fn apart(key: Key) -> Vec<Instruction> {
+        compiled(NATIVE, |entry| ranges::of_apart(entry, key))
     }
 
     fn of(machine: Machine, capabilities: &BTreeSet<&str>) -> Self {
         Self {
-            slot: compiled(machine, capabilities, ranges::of_slot),
-            sandbox: compiled(machine, capabilities, ranges::of_sandbox),
+            slot: compiled(machine, |entry| ranges::of_slot(entry, capabilities)),
+            sandbox: compiled(machine, |entry| ranges::of_sandbox(entry, capabilities)),
         }
     }
 }
 
-/// The ranges of an architecture, for some capabilities.
-type Ranges = fn(&abi::Entry, &BTreeSet<&str>) -> Vec<ranges::Range>;
-
-fn compiled(machine: Machine, capabilities: &BTreeSet<&str>, ranges: Ranges) -> Vec<Instruction> {
-    let entries: Vec<_> =
-        machine.entries().iter().map(|entry| (entry.token, ranges(entry, capabilities))).collect();
+/// Of the ranges of each architecture.
+fn compiled(machine: Machine, ranges: impl Fn(&abi::Entry) -> Vec<ranges::Range>) -> Vec<Instruction> {
+    let entries: Vec<_> = machine.entries().iter().map(|entry| (entry.token, ranges(entry))).collect();
     let program = program::compile(&entries);
     assert!(program.len() <= MOST_INSTRUCTIONS, "the table has grown beyond what the kernel takes");
     program
@@ -124,5 +123,5 @@ fn compiled(machine: Machine, capabilities: &BTreeSet<&str>, ranges: Ranges) -> 
 /// The whole filter as it is on a machine.
 #[cfg(test)]
 fn filter_of(machine: Machine, capabilities: &BTreeSet<&str>) -> Vec<Instruction> {
-    compiled(machine, capabilities, ranges::of)
+    compiled(machine, |entry| ranges::of(entry, capabilities))
 }

@@ -13,7 +13,7 @@ use rustix::process::Pid;
 use super::refusal::Refusal;
 use super::step;
 use super::sys::{self, Errno, Fd};
-use crate::sandbox::seccomp::{Filters, Instruction};
+use crate::sandbox::seccomp::{Filters, Instruction, Key};
 
 /// How much memory a child has for its calls until it is another program.
 const STACK: usize = 32 << 10;
@@ -79,13 +79,29 @@ pub(crate) struct Spawner {
     tags: Option<u32>,
 }
 
-/// What holds each program, with all that it starts, apart from the others.
+/// What holds each program, with all that it starts, apart from the others, where a filter does for what Landlock leaves.
 #[derive(Debug)]
 struct Apart {
     /// Landlock's: neither signals nor traces.
     rules: Fd,
-    /// The filter for what that leaves.
-    filter: Vec<u8>,
+    /// With which the filter lets a program's tag be set.
+    key: Key,
+}
+
+impl Apart {
+    /// Attaches the filter to this process, once: in each program that would take the kernel longer than all else.
+    fn new() -> sys::Result<Self> {
+        let rules = sys::rules_of_keeping_apart()?;
+        let key = [sys::random()?, sys::random()?].map(u64::from_ne_bytes);
+        match sys::set_filter(&Instruction::bytes_of(Filters::apart(key))) {
+            // Both are kept until the process ends: it has one spawner.
+            Ok(()) => Ok(Self { rules, key }),
+            Err(error) => {
+                sys::close(rules);
+                Err(error)
+            }
+        }
+    }
 }
 
 /// What a program is started with.
@@ -128,14 +144,12 @@ impl Spawner {
 
     /// Keeps programs apart from here on: each has a [`Tag`]; it can signal and trace itself and what it starts, and nobody else,
     /// whoever is of the same user, and limit itself alone. Whether the kernel can do all of that, and would without
-    /// privileges; they have tags in any case.
+    /// privileges; they have tags in any case. What this process starts by other means is then bound to its own limits alone
+    /// too, and gives nobody a tag.
     pub(crate) fn keep_apart(&mut self) -> bool {
         self.tags.get_or_insert(0);
-        let is_possible = || rustix::thread::no_new_privs().unwrap_or(false) && sys::has_filters();
-        if self.apart.is_none() && is_possible() {
-            // Kept until the process ends: it has one spawner.
-            let filter = || Instruction::bytes_of(Filters::apart());
-            self.apart = sys::rules_of_keeping_apart().ok().map(|rules| Apart { rules, filter: filter() });
+        if self.apart.is_none() && rustix::thread::no_new_privs().unwrap_or(false) {
+            self.apart = Apart::new().ok();
         }
         self.apart.is_some()
     }
@@ -204,13 +218,12 @@ fn prepare(birth: &Birth<'_>) -> sys::Result<()> {
     }
     if let Some(Tag(tag)) = birth.tag {
         // Not above what this process may have itself, if somebody has limited that.
-        _ = sys::limit_real_time(tag);
+        _ = sys::limit_real_time(tag, birth.apart.map_or([0; 2], |apart| apart.key));
     }
     let ignored = (1..=64).filter(|signal| birth.ignored >> (signal - 1) & 1 == 1);
     ignored.chain(SIGNALS).for_each(sys::reset_signal);
-    if let Some(Apart { rules, filter }) = birth.apart {
+    if let Some(Apart { rules, .. }) = birth.apart {
         sys::keep_to(*rules)?;
-        sys::set_filter(filter)?;
     }
     sys::block_signals(0);
     Ok(())

@@ -8,6 +8,8 @@ use std::ffi::{CStr, c_int, c_long, c_uint, c_void};
 use std::mem::{size_of, zeroed};
 use std::ptr::{null, null_mut};
 
+use crate::sandbox::seccomp::Key;
+
 /// What the kernel answered: a number of errno(3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Errno(pub(super) i32);
@@ -372,11 +374,22 @@ pub(super) fn keep_to(rules: Fd) -> Result<()> {
     unsafe { syscall!(SYS_landlock_restrict_self, rules, 0) }.map(drop)
 }
 
-/// Sets for how many microseconds this process, and all that come from it, may run in real time at a stretch: both limits.
-pub(super) fn limit_real_time(microseconds: u64) -> Result<()> {
+/// Sets for how many microseconds this process, and all that come from it, may run in real time at a stretch: both limits. The
+/// key is for the filter.
+pub(super) fn limit_real_time(microseconds: u64, key: Key) -> Result<()> {
     let limit = [microseconds; 2];
-    // SAFETY: the kernel reads two numbers, and writes none.
-    unsafe { syscall!(SYS_prlimit64, 0, libc::RLIMIT_RTTIME, limit.as_ptr(), null::<u64>()) }.map(drop)
+    let (resource, none) = (libc::RLIMIT_RTTIME, null::<u64>());
+    // SAFETY: the kernel reads two numbers, and writes none; it has no look at the last two arguments.
+    unsafe { syscall!(SYS_prlimit64, 0, resource, limit.as_ptr(), none, key[0], key[1]) }.map(drop)
+}
+
+/// Bytes that nobody guesses: getrandom(2).
+pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    // SAFETY: the kernel writes as many bytes as there are; so few it gives all or none.
+    let written = unsafe { syscall!(SYS_getrandom, bytes.as_mut_ptr(), N, 0) }?;
+    assert_eq!(written, N as c_long, "getrandom(2) gives up to 256 bytes at once");
+    Ok(bytes)
 }
 
 /// Gives memory back to the kernel; it reads as zeros from then on.
@@ -475,14 +488,6 @@ pub(super) fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: the kernel reads one limit, and writes no old one.
     unsafe { syscall!(SYS_prlimit64, 0, resource, &raw const limit, null::<c_void>()) }.map(drop)
-}
-
-/// Whether [`set_filter`] can be: seccomp(2) comes to look at the program only where it may.
-pub(super) fn has_filters() -> bool {
-    const SECCOMP_SET_MODE_FILTER: c_uint = 1;
-    // SAFETY: the kernel reads nothing at a null pointer, and says so.
-    let asked = unsafe { syscall!(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, null::<c_void>()) };
-    asked.is_err_and(|Errno(errno)| errno == libc::EFAULT)
 }
 
 /// Attaches a filter of system calls: seccomp(2). `program` holds 8 bytes an instruction.

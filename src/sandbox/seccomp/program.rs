@@ -9,7 +9,7 @@ use libc::{
 
 use super::Instruction;
 use super::ranges::{Decision, Range};
-use super::table::Condition;
+use super::table::{Condition, Key};
 
 /// Where the number lies in `struct seccomp_data`.
 const NUMBER: u32 = 0;
@@ -67,26 +67,41 @@ fn test(condition: Condition, wide: bool) -> Vec<Instruction> {
             let upper = if wide { upper.to_vec() } else { Vec::new() };
             [upper, vec![load(low(argument))], one_of(values, allow, refuse)].concat()
         }
-        Condition::OwnLimit { but } => vec![
-            load(low(0)),
-            compare(BPF_JEQ, 0, 1, 0),
-            refuse,
-            load(low(1)),
-            compare(BPF_JEQ, but, 1, 0),
-            allow,
+        Condition::OwnLimit { but, unless } => [
+            vec![
+                load(low(0)),
+                compare(BPF_JEQ, 0, 1, 0),
+                refuse,
+                load(low(1)),
+                compare(BPF_JEQ, but, 1, 0),
+                allow,
+            ],
+            unless.map_or_else(Vec::new, |key| [with_key(key), vec![allow]].concat()),
             // What it is to be: nothing, where it is only asked.
-            load(low(2)),
-            compare(BPF_JEQ, 0, 1, 0),
-            refuse,
-            load(low(2) + 4),
-            compare(BPF_JEQ, 0, 1, 0),
-            refuse,
-            allow,
-        ],
+            vec![
+                load(low(2)),
+                compare(BPF_JEQ, 0, 1, 0),
+                refuse,
+                load(low(2) + 4),
+                compare(BPF_JEQ, 0, 1, 0),
+                refuse,
+                allow,
+            ],
+        ]
+        .concat(),
         Condition::NoneOf { argument, values } => {
             [vec![load(low(argument))], one_of(values, refuse, allow)].concat()
         }
     }
+}
+
+/// Goes on with the next instruction if the fifth and the sixth argument are the key, with the one after it if not.
+fn with_key([fifth, sixth]: Key) -> Vec<Instruction> {
+    let halves = [(4, fifth), (5, sixth)].map(|(argument, number)| {
+        [(low(argument), number as u32), (low(argument) + 4, (number >> 32) as u32)]
+    });
+    let compared = [7, 5, 3, 1].into_iter().zip(halves.into_iter().flatten());
+    compared.flat_map(|(past, (at, half))| [load(at), compare(BPF_JEQ, half, 0, past)]).collect()
 }
 
 /// Ends with the first instruction if what is loaded is one of these values, with the second if not.

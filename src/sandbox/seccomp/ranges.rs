@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use libc::{ENOSYS, EPERM};
 
 use super::abi::Entry;
-use super::table::{Condition, TABLE, Verdict};
+use super::table::{Condition, Key, TABLE, Verdict};
 
 /// What happens to the calls of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,15 +72,16 @@ pub(super) fn of_sandbox(entry: &Entry, capabilities: &BTreeSet<&str>) -> Vec<Ra
 }
 
 /// All is let through but limits for others, prlimit(2) with another's number: `RLIMIT_CPU` would end them, others keep them
-/// from going on. And the limit by which it is known whose a process is, for anybody.
-pub(super) fn of_apart(entry: &Entry) -> Vec<Range> {
+/// from going on. And the limit by which it is known whose a process is, for all but who has the key.
+pub(super) fn of_apart(entry: &Entry, key: Key) -> Vec<Range> {
     const TAG: u32 = libc::RLIMIT_RTTIME;
-    let conditions = [
-        ("prlimit64", Condition::OwnLimit { but: TAG }),
-        ("setrlimit", Condition::NoneOf { argument: 0, values: &[TAG] }),
-    ];
     let mut decisions = BTreeMap::from([(0, Decision::Allow)]);
     for abi in entry.abis {
+        let unless = abi.is_native().then_some(key);
+        let conditions = [
+            ("prlimit64", Condition::OwnLimit { but: TAG, unless }),
+            ("setrlimit", Condition::NoneOf { argument: 0, values: &[TAG] }),
+        ];
         for (name, condition) in conditions {
             if let Some(number) = abi.number(name) {
                 let decision = Decision::Test { condition, wide: abi.has_wide_arguments() };

@@ -49,10 +49,14 @@ pub(super) enum Condition {
     /// It is none of these values. Only the lower half counts, for more the kernel does not read either: with 64 bits
     /// compared, as Docker's filter does, something in the upper half would hide a value.
     NoneOf { argument: u8, values: &'static [u32] },
-    /// Of prlimit(2): it is about the caller itself, and does not set this resource's limit. Of the numbers the kernel reads
-    /// the lower half.
-    OwnLimit { but: u32 },
+    /// Of prlimit(2): it is about the caller itself, and does not set this resource's limit, or has a key in its fifth and
+    /// sixth argument, which the kernel does not read. Of the numbers that it does read, it takes the lower half.
+    OwnLimit { but: u32, unless: Option<Key> },
 }
+
+/// What a filter lets who has made it do, and nobody who inherits it: 128 bits that nobody guesses. A filter shows itself to
+/// nobody who has one: `PTRACE_SECCOMP_GET_FILTER`, ptrace(2).
+pub(in crate::sandbox) type Key = [u64; 2];
 
 /// All flags of clone(2) that make a namespace. `CLONE_NEWTIME` is none of them: its bit belongs to the signal.
 const NAMESPACES: u32 = (CLONE_NEWCGROUP

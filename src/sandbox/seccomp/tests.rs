@@ -15,7 +15,7 @@ use proptest::sample::select;
 
 use super::abi::{Abi, Machine, X32_BIT};
 use super::ranges::{Decision, Range};
-use super::table::{Condition, Need, TABLE, Verdict};
+use super::table::{Condition, Key, Need, TABLE, Verdict};
 use super::{Filters, Instruction, MOST_INSTRUCTIONS, compiled, filter_of, program, ranges};
 use interpreter::{Call, run};
 
@@ -283,7 +283,8 @@ fn a_file_is_locked_and_duplicated_but_nothing_is_left_with_it() {
 
 #[test]
 fn programs_that_share_a_container_limit_themselves_alone() {
-    let filter = compiled(Machine::X86_64, &BTreeSet::new(), |entry, _| ranges::of_apart(entry));
+    const KEY: Key = [0x1234_5678_9abc_def0, 0xfedc_ba98_7654_3210];
+    let filter = compiled(Machine::X86_64, |entry| ranges::of_apart(entry, KEY));
     for abi in [Abi::X86_64, Abi::I386, Abi::X32] {
         let entry = Machine::X86_64.entries().iter().find(|entry| entry.abis.contains(&abi)).unwrap();
         let answer = |name, [first, second, third]: [u64; 3]| {
@@ -311,6 +312,21 @@ fn programs_that_share_a_container_limit_themselves_alone() {
             assert_eq!(answer("setrlimit", [refused, 0x1000, 0]), REFUSE, "{abi:?}");
         }
         assert_eq!(answer("kill", [1, 9, 0]), SECCOMP_RET_ALLOW, "{abi:?}");
+
+        // Whoever has the key, for himself. A 32-bit program has no registers for it.
+        let with = |key: Key, process| {
+            let number = abi.number("prlimit64").unwrap();
+            let arguments = [process, RTTIME, 0x1000, 0, key[0], key[1]];
+            run(&filter, &Call { number, architecture: entry.token, arguments }).answer
+        };
+        let expected = if abi.is_native() { SECCOMP_RET_ALLOW } else { REFUSE };
+        assert_eq!(with(KEY, 0), expected, "{abi:?}");
+        assert_eq!(with(KEY, 1), REFUSE, "{abi:?}");
+        for bit in 0..128 {
+            let mut other = KEY;
+            other[bit / 64] ^= 1 << (bit % 64);
+            assert_eq!(with(other, 0), REFUSE, "{bit} of {abi:?}");
+        }
     }
 }
 
