@@ -28,6 +28,13 @@ impl Seen {
         Self(identities.into_iter().collect())
     }
 
+    /// An error about the sources that were seen as these: whether to look at them again. What was missing then and is now has
+    /// not changed.
+    pub(super) fn told_of(&self, error: EngineError, now: impl FnOnce() -> Self) -> EngineError {
+        let is_changed = error.is_changed() && (self.0.iter().all(Option::is_some) || *self != now());
+        error.changed_meanwhile(is_changed)
+    }
+
     /// Whether there is nothing that could be another by now.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -137,7 +144,8 @@ where
     }
 }
 
-/// What to say of a source that cannot be found. `what` names it: "the volume /x".
+/// What to say of a source that cannot be found. `what` names it: "the volume /x". Who has seen it before may look again:
+/// where a link is switched by two calls, there is none in between.
 pub(super) fn missing(what: &str, path: &Path, error: io::Error) -> EngineError {
     let says = match (error.kind(), fs::read_link(path)) {
         (io::ErrorKind::NotFound, Ok(target)) => {
@@ -146,7 +154,7 @@ pub(super) fn missing(what: &str, path: &Path, error: io::Error) -> EngineError 
         (io::ErrorKind::NotFound, _) => format!("{what} is not there"),
         _ => format!("{what} cannot be looked at"),
     };
-    EngineError::new(EngineErrorKind::Refused, says).because(error)
+    EngineError::new(EngineErrorKind::Refused, says).because(error).changed_meanwhile(true)
 }
 
 /// What messages call a program's root directory.
@@ -205,6 +213,26 @@ mod tests {
         assert_eq!(seen[1], seen[3]);
         assert_ne!(seen[1], seen[2]);
         assert_eq!(seen[3], Sources::look_now(&program));
+    }
+
+    /// A link is switched by two calls, and between them there is none: whoever has seen one looks again.
+    #[test]
+    fn what_was_there_and_is_missing_is_looked_at_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("cur");
+        let program = program(&link);
+        let look = || Sources::look_now(&program);
+        let error = || missing("the volume x", &link, fs::metadata(&link).unwrap_err());
+        let before = look();
+        assert!(!before.told_of(error(), look).is_changed(), "it was never there");
+        let of_something_else = EngineError::new(EngineErrorKind::Refused, "no");
+        let missed = error();
+        symlink(".", &link).unwrap();
+        let there = look();
+        assert!(before.told_of(missed, look).is_changed(), "it has come");
+        fs::remove_file(&link).unwrap();
+        assert!(there.told_of(error(), look).is_changed(), "it has gone");
+        assert!(!there.told_of(of_something_else, look).is_changed(), "another error");
     }
 
     #[tokio::test]

@@ -380,7 +380,7 @@ impl Shared {
         if let Some(pool) = self.pools().get(route).filter(fitting) {
             return Ok(pool.clone());
         }
-        let pool = self.plan(program.clone(), base.clone()).await?;
+        let pool = self.plan(program.clone(), base.clone(), &seen).await?;
         let pool = Arc::new(pool);
         let before = self.pools().insert(route.clone(), pool.clone());
         if let Some(before) = before {
@@ -389,16 +389,22 @@ impl Shared {
         Ok(pool)
     }
 
-    /// A pool of a program's containers.
+    /// A pool of a program's containers. `seen`: what its sources were when they were looked at.
     ///
     /// # Errors
-    /// Where the program cannot be run here.
-    pub(super) async fn plan(self: &Arc<Self>, program: Program, base: Base) -> Result<Pool, EngineError> {
+    /// Where the program cannot be run here. It [is changed](EngineError::is_changed) where a source that was there is not now.
+    pub(super) async fn plan(
+        self: &Arc<Self>,
+        program: Program,
+        base: Base,
+        seen: &Seen,
+    ) -> Result<Pool, EngineError> {
         // Volumes may be large, and on file systems that do not answer.
-        let shared = self.clone();
+        let (shared, before) = (self.clone(), seen.clone());
         let planned = tokio::task::spawn_blocking(move || {
-            shared.volumes.make(&program, &base)?;
-            let (spec, plan) = shared.planned(&program, &base)?;
+            let planned = shared.volumes.make(&program, &base).and_then(|()| shared.planned(&program, &base));
+            let (spec, plan) =
+                planned.map_err(|error| before.told_of(error, || Sources::look_now(&program)))?;
             let seen = spec::seen(&program, &spec);
             Pool::new(program, base, seen, plan)
                 .map_err(|error| pool::exhausted("preparing containers", error))
