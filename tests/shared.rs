@@ -3,6 +3,8 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +33,7 @@ impl Place {
 
     fn embedded() -> Self {
         let folder = common::server::unique_path("shared");
-        std::fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(&folder).unwrap();
         Self::new(Under::Embedded { store: folder.join("store"), ordinary: None }, folder)
     }
 
@@ -74,7 +76,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        _ = std::fs::remove_dir_all(&self.folder);
+        _ = fs::remove_dir_all(&self.folder);
         if let Under::DockerAgents = self.under {
             docker(&["rmi", &self.image]);
         }
@@ -106,6 +108,7 @@ on_every_engine! {
     what_the_agent_logs_is_not_for_programs
     a_program_does_nothing_to_the_agent_and_to_other_requests
     a_request_of_thirty_thousand_arguments_is_answered
+    a_program_that_cannot_be_executed_costs_no_other_request_its_answer
 }
 
 #[track_caller]
@@ -209,7 +212,7 @@ fn programs_that_leave_children_leave_no_zombie_and_hold_no_answer(place: &Place
         assert_eq!(server.get("/p?text&daemon=2000&print=answered").text(), "answered");
     }
     let children = || {
-        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let entries = fs::read_dir("/proc").unwrap().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         // Those that share its work stay.
         let workers = named(agent, "dcgi-worker");
@@ -221,8 +224,8 @@ fn programs_that_leave_children_leave_no_zombie_and_hold_no_answer(place: &Place
 fn a_body_that_is_not_read_holds_nothing_once_its_program_has_ended(place: &Place) {
     let server = place.serve("linger = \"1h\"");
     let pipes = || {
-        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
-        let targets = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+        let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
         targets.filter(|target| target.to_string_lossy().starts_with("pipe:")).count()
     };
     assert_eq!(server.get("/p?text&print=here").text(), "here");
@@ -342,7 +345,7 @@ fn a_dcgi_that_is_killed_leaves_nothing_running(place: &Place) {
 
 /// How many programs run for a query string of a server's.
 fn programs_in_the_query(query: &str, server: &Server) -> usize {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let port = format!("SERVER_PORT={}\0", server.address.port());
     let is_one = |variables: &str| variables.contains(query) && variables.contains(&port);
@@ -391,6 +394,30 @@ fn a_request_of_thirty_thousand_arguments_is_answered(place: &Place) {
     assert_eq!(response.status, 500);
     assert!(response.text().starts_with("the probe does not know"), "{}", response.text());
     assert_eq!(server.get("/p?text&print=served").text(), "served");
+}
+
+fn a_program_that_cannot_be_executed_costs_no_other_request_its_answer(place: &Place) {
+    let folder = place.folder.join("programs");
+    fs::create_dir_all(&folder).unwrap();
+    let program = folder.join("program");
+    let can_be_executed = |it_can| {
+        let mode = if it_can { 0o755 } else { 0o644 };
+        fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::copy(common::embedded::compiled("probe.rs"), &program).unwrap();
+    can_be_executed(true);
+    let server = place.serve(&format!(
+        "volumes = [\"{}:/programs:ro\"]\nentrypoint = [\"/programs/program\"]",
+        folder.display()
+    ));
+    let mut connection = server.connect();
+    can_be_executed(false);
+    for number in 0..200 {
+        let response = connection.get("/p?text");
+        assert_eq!(response.status, 502, "request {number}: {}", response.text());
+    }
+    can_be_executed(true);
+    assert_eq!(connection.get("/p?text&print=again").text(), "again");
 }
 
 fn an_image_that_is_replaced_takes_over_without_a_request_lost(place: &Place) {

@@ -75,12 +75,14 @@ pub(super) fn shared(
         };
         container.heard(&result);
         let mut is_left = leaves_something(&result);
+        let mut is_done_with = is_done_with(&result);
         _ = exit_sender.send(status(result, false, &command));
         while is_left {
-            is_left = leaves_something(&heard(&connection, &mut wished).await);
+            let answer = heard(&connection, &mut wished).await;
+            (is_left, is_done_with) = (leaves_something(&answer), self::is_done_with(&answer));
         }
         // What is on its way would be taken for the next request's.
-        if *wished.borrow() == Wish::None {
+        if is_done_with && *wished.borrow() == Wish::None {
             container.keep(connection);
         }
         drop((container, lease, over_sender));
@@ -140,6 +142,16 @@ async fn heard(connection: &UnixStream, wished: &mut watch::Receiver<Wish>) -> i
 /// Whether an agent will tell more.
 pub(in crate::engine) fn leaves_something(answer: &io::Result<Answer>) -> bool {
     matches!(answer, Ok(Answer::Exited { left: true, .. } | Answer::Signalled { left: true, .. }))
+}
+
+/// Whether an agent is through with a request, and waits for another on its connection. That of a program which could not be
+/// executed it closes: a request that was sent meanwhile would be lost.
+fn is_done_with(answer: &io::Result<Answer>) -> bool {
+    match answer {
+        Ok(Answer::Exited { left, .. } | Answer::Signalled { left, .. }) => !left,
+        Ok(Answer::Over) => true,
+        Ok(Answer::Taken | Answer::Failed(_) | Answer::Malformed) | Err(_) => false,
+    }
 }
 
 /// What an agent has told as the engine's answer. `alone`: it was process 1 of a container for this one request, and
