@@ -52,6 +52,7 @@
 //! - [`connection`]: what is known of a connection; a layer of yours may say it, for `REMOTE_ADDR`.
 //! - [`site`]: all routes, which of them a request is for, and what every request passes on its way there.
 //! - [`gateway`]: one request and one program. The only place where HTTP, CGI and containers meet.
+//! - `files`: directories that are served, and which file of them a path names.
 //! - [`cgi`]: RFC 3875 as pure functions, request head → meta-variables and header block → response.
 //! - [`engine`]: the trait behind which programs run, and two of them, [`docker`](engine::docker) and
 //!   [`embedded`](engine::embedded); and [`auto`](engine::auto), which chooses between those for each program.
@@ -78,6 +79,7 @@ pub mod cgi;
 pub mod config;
 pub mod connection;
 pub mod engine;
+mod files;
 pub mod gateway;
 pub mod images;
 mod instance;

@@ -8,12 +8,13 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use common::apache::Apache;
 use common::embedded::Store;
 use common::server::read_all;
 use common::{Connection, Response, Server};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
 /// The two, and the scripts that they serve below `/cgi/`.
@@ -24,8 +25,15 @@ struct Beside {
     _scripts: TempDir,
 }
 
+const FOLDERS: &[&str] = &["sub", "indexed", "sub/deep"];
+
+const ENV: &str = "printf 'Content-Type: text/plain\\n\\n'; echo \"ZERO=$0\"; echo \"PWD=$(pwd)\"; exec env";
+
 const SCRIPTS: &[(&str, &str)] = &[
-    ("env", "printf 'Content-Type: text/plain\\n\\n'; exec env"),
+    ("env", ENV),
+    ("a b;c.cgi", ENV),
+    ("sub/deep/env", ENV),
+    ("indexed/index.cgi", ENV),
     ("body", "printf 'Content-Type: text/plain\\n\\n'; exec cat"),
     ("cwd", "printf 'Content-Type: text/plain\\n\\n'; basename \"$(pwd)\""),
     ("status", "printf 'Status: %s\\nContent-Type: text/plain\\n\\nbody' \"$QUERY_STRING\""),
@@ -48,21 +56,28 @@ impl Beside {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         };
         executable(scripts.path());
-        let mut routes = String::new();
+        for folder in FOLDERS {
+            fs::create_dir(scripts.path().join(folder)).unwrap();
+            executable(&scripts.path().join(folder));
+        }
         for (name, text) in SCRIPTS {
             let path = scripts.path().join(name);
             fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
             executable(&path);
-            // The interpreter is the program, as php-cgi is: what it runs is named.
-            routes.push_str(&format!(
-                "[[route]]\npath = \"/cgi/{name}\"\nrootfs = \"/\"\nvolumes = [\"{}:/scripts:ro\"]\n\
-                 entrypoint = [\"/bin/sh\", \"/scripts/{name}\"]\nscript_filename = \"/scripts/{name}\"\n",
-                scripts.path().display()
-            ));
+        }
+        let at = |name: &str| scripts.path().join(name);
+        fs::write(at("sub/no-bit"), "#!/bin/sh\necho\n").unwrap();
+        mkfifoat(CWD, at("fifo"), Mode::from_raw_mode(0o666)).unwrap();
+        for (target, name) in [("env", "link"), ("sub", "folder"), ("none", "dangling"), ("loop", "loop")] {
+            symlink(target, at(name)).unwrap();
         }
         let apache = Apache::serving(scripts.path());
         let store = Store::new();
-        Self { apache, dcgi: store.serve(&routes), _store: store, _scripts: scripts }
+        let route = format!(
+            "[[route]]\npath = \"/cgi\"\nrootfs = \"/\"\nscripts = \"{}\"\nindex = [\"index.cgi\"]\n",
+            scripts.path().display()
+        );
+        Self { apache, dcgi: store.serve(&route), _store: store, _scripts: scripts }
     }
 
     fn addresses(&self) -> [SocketAddr; 2] {
@@ -180,9 +195,75 @@ fn a_run_of_slashes_finds_the_same_script() {
 fn a_script_works_in_its_own_directory() {
     let both = Beside::start();
     let [apache, dcgi] = both.get("/cgi/cwd");
-    // Each has the folder under another name.
     assert!(apache.text().starts_with(".tmp"), "{}", apache.text());
-    assert_eq!(dcgi.text(), "scripts\n");
+    assert_eq!(dcgi.text(), apache.text());
+}
+
+#[test]
+fn a_path_finds_the_same_script() {
+    let both = Beside::start();
+    let names = ["SCRIPT_NAME", "SCRIPT_FILENAME", "PATH_INFO", "REQUEST_URI", "QUERY_STRING", "ZERO", "PWD"];
+    for target in [
+        "/cgi/env",
+        "/cgi/env/x/y?z",
+        "/cgi/link",
+        "/cgi/link/x",
+        "/cgi/folder/deep/env/x",
+        "/cgi/sub/deep/env",
+        "/cgi/sub/deep/env/",
+        "/cgi/sub/./deep/../deep/env",
+        "/cgi/a%20b%3Bc.cgi/d%20e",
+        "/cgi/indexed/",
+        "/cgi/indexed/index.cgi/x",
+    ] {
+        assert_told_alike(&both.get(target), &names);
+    }
+}
+
+#[test]
+fn what_is_no_script_is_refused_alike() {
+    let both = Beside::start();
+    for target in [
+        "/cgi/none",
+        "/cgi/none/x",
+        "/cgi/",
+        "/cgi/sub/",
+        "/cgi/sub/deep/",
+        "/cgi/sub/none",
+        "/cgi/indexed/none",
+        "/cgi/loop",
+        "/cgi/ENV",
+        "/cgi/env%20",
+        "/cgi/env.",
+        "/cgi/%ff",
+        "/cgi/..%5cenv",
+        "/cgi/sub/../../cgi/none",
+        &format!("/cgi/{}", "x".repeat(255)),
+        &format!("/cgi/{}", "x".repeat(256)),
+    ] {
+        let [apache, dcgi] = statuses(&both.get(target));
+        assert_eq!(dcgi, apache, "{target}");
+    }
+    // To Apache a link that leads nowhere is forbidden.
+    assert_eq!(statuses(&both.get("/cgi/dangling")), [403, 404]);
+    // And it executes nothing below an encoded slash, unless told to: here a path is decoded first.
+    assert_eq!(statuses(&both.get("/cgi/sub%2fdeep/env")), [404, 200]);
+    // Apache would execute it.
+    assert_eq!(statuses(&both.get("/cgi/fifo")), [500, 403]);
+    // What cannot be executed is a program's fault.
+    assert_eq!(statuses(&both.get("/cgi/sub/no-bit")), [500, 502]);
+}
+
+#[test]
+fn a_directory_without_its_slash_is_sent_on_alike() {
+    let both = Beside::start();
+    for (target, path) in [("/cgi/sub", "/cgi/sub/"), ("/cgi/indexed?x=y&z", "/cgi/indexed/?x=y&z")] {
+        let [apache, dcgi] = both.get(target);
+        assert_eq!([apache.status, dcgi.status], [301; 2], "{target}");
+        // Apache names the host too, which is the one that was asked for.
+        assert_eq!(apache.header("location"), Some(&*format!("http://example.org:4711{path}")));
+        assert_eq!(dcgi.header("location"), Some(path));
+    }
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub use answer::{ANSWER, Answer};
 use connection::Connection;
 pub(crate) use connection::TERMINATE;
 pub use executable::Executable;
-pub(crate) use program::{ARGUMENT, CONFIRM, DIRECTORY, KILL_GRACE, LINGER, NO_LENGTH};
+pub(crate) use program::{ARGUMENT, COMMAND, CONFIRM, DIRECTORY, KILL_GRACE, LINGER, NO_LENGTH};
 use program::{Program, Streams};
 use server::Server;
 use source::Source;

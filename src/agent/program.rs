@@ -19,6 +19,8 @@ use crate::variables::is_request_variable;
 pub(crate) const OWN: &str = "DCGI_AGENT_";
 /// The working directory, where it is not the container's.
 pub(crate) const DIRECTORY: &str = "DCGI_AGENT_DIRECTORY";
+/// A word of the command line, where that is not the agent's; a number follows, from 0.
+pub(crate) const COMMAND: &str = "DCGI_AGENT_COMMAND_";
 /// A further argument; a number follows, from 0.
 pub(crate) const ARGUMENT: &str = "DCGI_AGENT_ARGUMENT_";
 /// How long what the program leaves running may go on, and how long it may take to end when asked: milliseconds.
@@ -124,8 +126,14 @@ impl Program {
     /// # Errors
     /// Where it cannot be executed, or its working directory cannot be entered.
     pub(super) fn start(&mut self, head: &Head, streams: &Streams) -> io::Result<Pid> {
+        let own = head.variables.iter().filter(|(name, _)| self.trusting && is_of(name, COMMAND));
+        let own: Vec<&OsStr> = own.map(|(_, word)| word.as_os_str()).collect();
+        let command: Vec<&OsStr> = match own.is_empty() {
+            true => self.command.iter().map(OsString::as_os_str).collect(),
+            false => own,
+        };
         let mut arguments =
-            self.command.iter().map(|argument| c_string(&[argument])).collect::<Result<Vec<_>, _>>()?;
+            command.iter().map(|argument| c_string(&[argument])).collect::<Result<Vec<_>, _>>()?;
         let mut variables: BTreeMap<&OsStr, &OsStr> =
             self.environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())).collect();
         let length = OsString::from(head.content_length.to_string());
@@ -138,7 +146,7 @@ impl Program {
                 Some(_) => {}
             }
         }
-        let paths = self.paths(variables.get(OsStr::new("PATH")).copied())?;
+        let paths = paths(command[0], variables.get(OsStr::new("PATH")).copied())?;
         let environment =
             variables.into_iter().map(|(name, value)| c_string(&[name, OsStr::new("="), value]));
         let environment = environment.collect::<Result<Vec<_>, _>>()?;
@@ -168,17 +176,21 @@ impl Program {
             ],
         })
     }
+}
 
-    /// Where the program may be, as execvp(3) looks for it.
-    fn paths(&self, path: Option<&OsStr>) -> io::Result<Vec<CString>> {
-        let program = &self.command[0];
-        if program.as_bytes().contains(&b'/') {
-            return Ok(vec![c_string(&[program])?]);
-        }
-        let path = path.unwrap_or(OsStr::new(PATH));
-        // An empty one is the working directory.
-        std::env::split_paths(path).map(|folder| c_string(&[folder.join(program).as_os_str()])).collect()
+/// Where a program may be, as execvp(3) looks for it.
+fn paths(program: &OsStr, path: Option<&OsStr>) -> io::Result<Vec<CString>> {
+    if program.as_bytes().contains(&b'/') {
+        return Ok(vec![c_string(&[program])?]);
     }
+    let path = path.unwrap_or(OsStr::new(PATH));
+    // An empty one is the working directory.
+    std::env::split_paths(path).map(|folder| c_string(&[folder.join(program).as_os_str()])).collect()
+}
+
+/// Whether a variable is one of those that have a number behind this.
+fn is_of(name: &OsStr, numbered: &str) -> bool {
+    name.as_bytes().starts_with(numbered.as_bytes())
 }
 
 fn or<'a>(stream: &'a Option<OwnedFd>, own: BorrowedFd<'a>) -> BorrowedFd<'a> {

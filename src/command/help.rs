@@ -7,7 +7,7 @@ use clap::builder::StyledStr;
 
 /// Every command that is shown, once.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Serve", &["serve", "run", "demo"]),
+    ("Serve", &["serve", "run", "cgi-bin", "demo"]),
     ("Configure and look", &["init", "check", "inspect", "invoke"]),
     ("Images", &["image"]),
     ("Other", &["agent", "completions", "man", "help"]),

@@ -54,7 +54,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             false => writeln!(out, "           {}", error_of(error))?,
         }
     }
-    let mut command = route.program.command_line(&image);
+    let own = found.invocation.command.clone();
+    let mut command = own.unwrap_or_else(|| route.program.command_line(&image));
     command.extend(found.invocation.args.iter().cloned());
     let of_the_image = found.image.is_err().then_some("(the image's)");
     writeln!(

@@ -1,7 +1,9 @@
 //! The command line: one file a subcommand.
 
 mod agent;
+mod cgi_bin;
 mod check;
+mod container;
 mod demo;
 mod engine;
 mod generate;
@@ -42,6 +44,8 @@ enum Subcommands {
     Serve(serve::Options),
     /// Serve one image at /
     Run(run::Options),
+    /// Serve a directory of scripts at /cgi-bin
+    CgiBin(cgi_bin::Options),
     /// Validate a configuration file and print its routes as a table
     Check(check::Options),
     /// Show what a request would run: environment, container, limits. Runs nothing
@@ -123,6 +127,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Subcommands::Check(options) => block_on(check::run(options)),
         Subcommands::Serve(options) => block_on(serve::run(options)),
         Subcommands::Run(options) => block_on(run::run(options)),
+        Subcommands::CgiBin(options) => block_on(cgi_bin::run(options)),
         Subcommands::Inspect(options) => block_on(inspect::run(options)),
         Subcommands::Invoke(options) => block_on(invoke::run(options)),
         Subcommands::Image(options) => block_on(image::run(options)),

@@ -124,6 +124,25 @@ pub fn parse_network(text: &str) -> Result<Network, String> {
     route::network(&DeValue::String(text.into()))
 }
 
+/// A path as `path` of a file has it, in the form of [`Route::path`].
+///
+/// # Errors
+/// As [`parse_volume`].
+pub fn parse_path(text: &str) -> Result<String, String> {
+    address::path(&DeValue::String(text.into()))
+}
+
+/// An entry of `handlers`, `.ending=program`, the words of its command line apart by spaces.
+///
+/// # Errors
+/// As [`parse_volume`].
+pub fn parse_handler(text: &str) -> Result<(String, Vec<String>), String> {
+    let (ending, line) = text.split_once('=').ok_or("expected .ENDING=PROGRAM, such as .pl=/usr/bin/perl")?;
+    route::ending(ending)?;
+    let line = line.split_ascii_whitespace().map(str::to_owned).collect();
+    Ok((ending.to_ascii_lowercase(), line))
+}
+
 // === impl Config ===
 
 impl Config {

@@ -1,22 +1,22 @@
 //! `[defaults]` and `[[route]]`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::engine::{EngineChoice, ImageConfig, Isolation, Network, Program, PullPolicy, Warm};
 use crate::gateway::{Output, ProgramRoute, RequestBody};
-use crate::site::Route;
+use crate::site::{Route, ScriptsRoute};
 use crate::variables::is_request_variable;
 
 use super::address;
 use super::capability::capability;
 use super::error::Problems;
 use super::mount;
-use super::section::{Elsewhere, Section};
+use super::section::{Elsewhere, LATER, Section};
 use super::value::{
     Reading, any_string, boolean, count, duration, duration_or_zero, engine, integer, or_none, processors,
     size, string, word,
@@ -45,6 +45,10 @@ struct Draft {
     shared: bool,
     replicas: u32,
     said: Said,
+    /// The directory of scripts, where it is a route of those.
+    scripts: Option<PathBuf>,
+    index: Vec<String>,
+    handlers: BTreeMap<String, Vec<String>>,
 }
 
 /// Which limits of the container the file itself says, in `[defaults]` or in the route.
@@ -146,6 +150,9 @@ impl Draft {
             shared: false,
             replicas: 1,
             said: Said::default(),
+            scripts: None,
+            index: Vec::new(),
+            handlers: BTreeMap::new(),
         }
     }
 
@@ -177,7 +184,7 @@ impl Draft {
 
     /// Reads the keys that `[defaults]` and routes share.
     fn read(&mut self, section: &mut Section<'_>, base: &Path) {
-        let Self { route, raw, content_type, pass_env, shared, replicas, said, .. } = self;
+        let Self { route, raw, content_type, pass_env, shared, replicas, said, .. } = &mut *self;
         let absolute = || string("an absolute path in the container", absolute_path);
         let any_bytes = || or_none(size(0, MOST_BYTES));
 
@@ -243,22 +250,28 @@ impl Draft {
             [("missing", PullPolicy::Missing), ("always", PullPolicy::Always), ("never", PullPolicy::Never)];
         section.set(&mut program.pull, "pull", word(&policies));
 
-        for key in ["scripts", "index", "static"] {
-            section.later(key);
-        }
         section.set(shared, "isolation", word(&[("fresh", false), ("shared", true)]));
         section.set(replicas, "replicas", count::<u32>(1));
-        section.set(&mut self.route.program.warm, "warm", |value| match (value.as_str(), integer(value)) {
+        section.set(&mut program.warm, "warm", |value| match (value.as_str(), integer(value)) {
             (Some("auto"), _) => Ok(Warm::Auto),
             (_, Some(count @ 0..=MOST_WARM)) => Ok(Warm::Fixed(count as u32)),
             _ => Err(format!("expected \"auto\", or how many containers to keep ready, at most {MOST_WARM}")),
         });
+
+        section.later("static");
+        let scripts = section.get("scripts", |value| scripts(value, base));
+        if scripts.is_some() {
+            self.scripts = scripts;
+        }
+        section.set_list(&mut self.index, "index", index_name);
+        let handlers = section.entries("handlers", ending, command_line);
+        self.handlers.extend(handlers.into_iter().map(|(ending, line)| (ending.to_ascii_lowercase(), line)));
     }
 
     /// The route, once what its keys say together makes sense.
     fn into_route(self, section: &Section<'_>, context: &Context<'_>) -> Route {
         self.check_mounts(section);
-        let Self { host, path, mut route, raw, content_type, pass_env, shared, replicas, said } = self;
+        let Self { host, path, mut route, raw, content_type, pass_env, shared, replicas, said, .. } = self;
         if raw {
             if section.has("request_body") && route.request_body == RequestBody::Spool {
                 section.complain("request_body", "a route with `output = \"raw\"` always streams");
@@ -287,10 +300,11 @@ impl Draft {
         if section.has("image") {
             section.complain("rootfs", "a route has an image or a root directory, not both");
         } else if program.rootfs.is_some() {
-            if program.command_line(&ImageConfig::default()).is_empty() && !section.has("static") {
+            let has_command = self.scripts.is_some() || section.has("scripts") || section.has("static");
+            if program.command_line(&ImageConfig::default()).is_empty() && !has_command {
                 // Where it stands; it may be among the defaults.
                 let key = if section.has("rootfs") { "rootfs" } else { "path" };
-                section.complain(key, "a route with `rootfs` needs `entrypoint` or `command`");
+                section.complain(key, "a route with `rootfs` needs `entrypoint`, `command` or `scripts`");
             }
             // Its environment may hold what is no program's business.
             program.hidden = vec![context.file.to_owned()];
@@ -300,7 +314,36 @@ impl Draft {
                 route.program.env.entry(name).or_insert(value);
             }
         }
-        Route { host, ..Route::new(path, route) }
+        let Some(directory) = self.scripts else {
+            for key in ["index", "handlers"] {
+                section.complain(key, "only a route with `scripts` has it");
+            }
+            return Route { host, ..Route::new(path, route) };
+        };
+        let by_handlers =
+            "each script is a program: `handlers` say what runs one that is not executable itself";
+        section.complain("entrypoint", by_handlers);
+        section.complain("command", by_handlers);
+        section.complain("script_filename", "a route with `scripts` names each script itself");
+        section.complain("working_dir", "each script's is the directory that it lies in");
+        let key = if section.has("scripts") { "scripts" } else { "path" };
+        let scripts = match ScriptsRoute::new(directory, route) {
+            Ok(scripts) => scripts,
+            Err(error) => {
+                section.complain(key, &error.to_string());
+                return Route { host, ..Route::new(path, Program::new("")) };
+            }
+        };
+        if let Some(target) = mount::mounted_twice(&scripts.program.program) {
+            section.complain(
+                key,
+                &format!("`{target}` is mounted by `volumes` or `tmpfs` too; leave it out there"),
+            );
+        }
+        Route {
+            host,
+            ..Route::new(path, ScriptsRoute { index: self.index, handlers: self.handlers, ..scripts })
+        }
     }
 
     /// Notes where a mount hides another, if this section mounts anything.
@@ -386,6 +429,36 @@ pub(super) fn user(value: &DeValue<'_>) -> Reading<String> {
         let (user, group) = text.split_once(':').unwrap_or((text, "-"));
         (valid(user) && valid(group)).then(|| text.to_owned())
     })(value)
+}
+
+/// A directory of scripts.
+fn scripts(value: &DeValue<'_>, base: &Path) -> Reading<PathBuf> {
+    let text = string("a directory such as \"./cgi-bin\"", non_empty)(value)?;
+    match text.strip_prefix("image:") {
+        Some(_) => Err(format!("a directory in the image is {LATER}")),
+        None => Ok(mount::normal(&base.join(text))),
+    }
+}
+
+/// The name of a file that is served for its directory.
+fn index_name(value: &DeValue<'_>) -> Reading<String> {
+    string("the name of a file, such as \"index.cgi\"", |text| {
+        (!text.is_empty() && !text.contains('/') && !text.starts_with('.')).then(|| text.to_owned())
+    })(value)
+}
+
+/// How the names of files end.
+pub(super) fn ending(name: &str) -> Reading<()> {
+    let plain = name.strip_prefix('.').filter(|rest| !rest.is_empty() && !rest.contains(['.', '/']));
+    plain.map(drop).ok_or_else(|| "expected how names end, from the last dot on, such as \".php\"".to_owned())
+}
+
+/// A command line, which may be empty.
+fn command_line(value: &DeValue<'_>) -> Reading<Vec<String>> {
+    let expected =
+        || "expected a list such as [\"/usr/bin/perl\"], or [] for what is executable itself".to_owned();
+    let words = value.as_array().ok_or_else(expected)?;
+    words.iter().map(|word| any_string(word.get_ref())).collect()
 }
 
 fn media_type(text: &str) -> Option<String> {

@@ -25,8 +25,10 @@ fn whole_route(text: &str) -> Route {
 
 /// The same, which is a program's.
 fn route(text: &str) -> ProgramRoute {
-    let RouteKind::Program(route) = whole_route(text).kind;
-    route
+    match whole_route(text).kind {
+        RouteKind::Program(route) => route,
+        kind => panic!("{kind:?}"),
+    }
 }
 
 /// A route with some lines more.
@@ -47,6 +49,8 @@ fn error_with(line: &str) -> String {
     assert_eq!(errors.len(), 1, "{errors:?}");
     errors[0].clone()
 }
+
+const ROUTE2: &str = "[[route]]\npath = '/y'\nimage = 'i'\n";
 
 /// What is said about a line at the top of a file.
 fn error_above(line: &str) -> String {
@@ -271,14 +275,6 @@ fn keys_of_later_versions_are_refused_with_a_word() {
         assert_eq!(
             error_above(line),
             format!("dcgi.toml:1:1: `{key}` is not supported by this version of dcgi; it comes later")
-        );
-    }
-    for (key, line) in [("scripts", "scripts = './cgi-bin'"), ("index", "index = []")] {
-        assert_eq!(
-            error_with(line),
-            format!(
-                "dcgi.toml:4:1: `{key}` in route `/x` is not supported by this version of dcgi; it comes later"
-            )
         );
     }
 }
@@ -533,7 +529,7 @@ fn a_route_has_an_image_or_a_root_directory() {
 
 #[test]
 fn a_root_directory_says_nothing_of_a_program_so_the_route_has_to() {
-    let needs = "a route with `rootfs` needs `entrypoint` or `command`";
+    let needs = "a route with `rootfs` needs `entrypoint`, `command` or `scripts`";
     for more in ["", "entrypoint = []\n", "command = []\n"] {
         assert_eq!(
             errors(&format!("[[route]]\npath = '/x'\nrootfs = '/'\n{more}")),
@@ -837,6 +833,66 @@ fn every_example_of_the_guide_is_a_whole_and_valid_file() {
 fn the_defaults_that_the_guide_writes_out_change_nothing() {
     let examples = examples();
     assert_eq!(parse(examples.first().unwrap()).unwrap(), parse(examples.last().unwrap()).unwrap());
+}
+
+// === directories of scripts ===
+
+const SCRIPTS: &str = "[[route]]\npath = '/x'\nrootfs = '/'\nscripts = './cgi'\n";
+
+#[test]
+fn a_directory_of_scripts_begins_where_the_file_is_and_is_mounted_at_its_own_path() {
+    let lines = "index = ['a.cgi']\nhandlers = { '.PL' = ['/usr/bin/perl', '-w'], '.cgi' = [] }\n";
+    let RouteKind::Scripts(route) = whole_route(&format!("{SCRIPTS}{lines}")).kind else {
+        panic!("it is another kind");
+    };
+    assert_eq!(route.directory, Path::new("/etc/dcgi/cgi"));
+    assert_eq!(route.index, ["a.cgi"]);
+    let handler = |ending: &str| route.handlers[ending].iter().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(handler(".pl"), ["/usr/bin/perl", "-w"]);
+    assert_eq!(handler(".cgi"), [""; 0]);
+    let source = route.directory.clone();
+    assert_eq!(
+        route.program.program.volumes,
+        [Volume::Bind { source, target: "/etc/dcgi/cgi".into(), read_only: true }]
+    );
+}
+
+#[test]
+fn handlers_of_the_defaults_are_those_of_each_directory_and_a_route_adds_to_them() {
+    let text = format!(
+        "[defaults]\nindex = ['i']\nhandlers = {{ '.a' = ['/a'], '.b' = ['/b'] }}\n{SCRIPTS}handlers = {{ '.b' = ['/c'] }}\n{ROUTE2}"
+    );
+    let routes = parse(&text).unwrap().routes;
+    let RouteKind::Scripts(route) = &routes[0].kind else { panic!("it is another kind") };
+    assert_eq!((&route.handlers[".a"][0], &route.handlers[".b"][0]), (&"/a".to_owned(), &"/c".to_owned()));
+    assert_eq!(route.index, ["i"]);
+    assert!(matches!(routes[1].kind, RouteKind::Program(_)), "it has no scripts");
+}
+
+#[test]
+fn what_a_directory_of_scripts_has_no_use_for_is_refused() {
+    let error = |lines: &str| {
+        let errors = errors(&format!("{SCRIPTS}{lines}"));
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        errors[0].clone()
+    };
+    for (line, why) in [
+        ("entrypoint = ['/x']", "each script is a program"),
+        ("command = ['/x']", "each script is a program"),
+        ("script_filename = '/x'", "names each script itself"),
+        ("working_dir = '/x'", "the directory that it lies in"),
+        ("volumes = ['./v:/etc/dcgi/cgi']", "is mounted by `volumes` or `tmpfs` too"),
+        ("index = ['a/b']", "expected the name of a file"),
+        ("index = ['.htaccess']", "expected the name of a file"),
+        ("handlers = { 'pl' = [] }", "expected how names end"),
+        ("handlers = { '.tar.gz' = [] }", "expected how names end"),
+        ("handlers = { '.pl' = '/usr/bin/perl' }", "expected a list such as"),
+    ] {
+        assert!(error(line).contains(why), "{line}: {}", error(line));
+    }
+    assert!(error_with("index = ['x']").contains("only a route with `scripts` has it"));
+    assert!(error_with("handlers = { '.x' = [] }").contains("only a route with `scripts` has it"));
+    assert!(error_with("scripts = 'image:/usr/lib/cgi-bin'").contains("it comes later"));
 }
 
 #[test]

@@ -117,7 +117,10 @@ pub struct Invocation {
     pub request_id: Arc<str>,
     /// Variables that win over the program's own and the image's.
     pub env: Vec<(String, OsString)>,
-    /// Further command-line arguments, behind the program's own.
+    /// The command line in place of the program's and the image's: of a program that is a directory of scripts, each use
+    /// runs one of them.
+    pub command: Option<Vec<String>>,
+    /// Further command-line arguments, behind those.
     pub args: Vec<String>,
     /// The working directory, where it is not the image's.
     pub working_dir: Option<String>,

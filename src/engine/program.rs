@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{EngineChoice, EngineError, EngineErrorKind, sources};
+use super::{EngineChoice, EngineError, EngineErrorKind, Invocation, sources};
 use crate::images::{ImageConfig, PullPolicy};
 
 /// An image, the command in it, and what it may use: everything about a run that no request changes.
@@ -145,6 +145,11 @@ impl Program {
             ),
         };
         Err(EngineError::new(EngineErrorKind::Refused, what))
+    }
+
+    /// The command line of one use, without the further arguments of that.
+    pub(crate) fn command_of(&self, image: &ImageConfig, invocation: &Invocation) -> Vec<String> {
+        invocation.command.clone().unwrap_or_else(|| self.command_line(image))
     }
 
     /// The whole command line in this image, as `docker run` would put it together: an entrypoint of the program's own

@@ -34,6 +34,12 @@ pub(crate) enum Failure {
     Tunnel,
     #[error("no route matches")]
     NoRoute,
+    #[error("nothing is served there: {0}")]
+    NoFile(String),
+    #[error("it is not served: {0}")]
+    Forbidden(String),
+    #[error("what the route serves cannot be had")]
+    Files(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(
         "the request's header fields are more than a program can be given, whatever `max_header_size` says: 128 KiB in one \
          variable, 1008 KiB with all that it has anyway (`env`, and the image's)"
@@ -93,7 +99,8 @@ impl Failure {
                 StatusCode::BAD_REQUEST
             }
             Self::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoRoute | Self::NoFile(_) => StatusCode::NOT_FOUND,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RequestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -103,6 +110,7 @@ impl Failure {
             // Between a program and us there is nothing but the engine.
             Self::Output(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Engine(_)
+            | Self::Files(_)
             | Self::NoHeaderBlock { .. }
             | Self::BadHeaderBlock(_)
             | Self::NothingPrinted(_)
@@ -141,13 +149,15 @@ impl Failure {
             Self::Engine(error) if error.kind() != EngineErrorKind::Unreachable => {
                 tracing::error!("{reason}; {consequence}");
             }
-            Self::Spool(_) => tracing::error!("{reason}; {consequence}"),
+            Self::Spool(_) | Self::Files(_) => tracing::error!("{reason}; {consequence}"),
             Self::MalformedPath(_)
             | Self::MalformedHost(_)
             | Self::Malformed(_)
             | Self::Tunnel
-            | Self::NoRoute => tracing::debug!("{reason}; {consequence}"),
+            | Self::NoRoute
+            | Self::NoFile(_) => tracing::debug!("{reason}; {consequence}"),
             Self::ClientGone
+            | Self::Forbidden(_)
             | Self::HeadTooLarge
             | Self::RequestTooLarge(_)
             | Self::RequestTooSlow { .. } => {

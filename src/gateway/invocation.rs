@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::request;
 
-use super::{Client, ProgramRoute};
+use super::{Client, ProgramRoute, Script};
 use crate::cgi::{AuthenticatedUser, Context, HeaderPolicy, indexed_query, meta_variables};
 use crate::connection::RawTarget;
 use crate::engine::{ImageConfig, Invocation, Lease, Program};
@@ -30,6 +30,7 @@ pub(crate) struct Request<'a> {
     pub(crate) client: &'a Client,
     pub(crate) head: &'a request::Parts,
     pub(crate) path_info: &'a [u8],
+    pub(crate) script: Option<&'a Script>,
     pub(crate) content_length: Option<u64>,
     pub(crate) has_body: bool,
 }
@@ -46,10 +47,14 @@ pub(super) fn invocation(
     let command_line = route.program.command_line(image);
     let program = command_line.first().map(String::as_str);
     let head = request.head;
+    let of_script = request.script.map(|script| format!("{script_name}{}", script.name));
     let context = Context {
-        script_name,
+        script_name: of_script.as_deref().unwrap_or(script_name),
         path_info: request.path_info,
-        script_filename: route.script_filename.as_deref().or(program),
+        script_filename: match request.script {
+            Some(script) => Some(&script.file),
+            None => route.script_filename.as_deref().or(program),
+        },
         document_root: route.document_root.as_deref(),
         server_name: &request.client.host,
         server_port: request.client.port,
@@ -79,12 +84,16 @@ pub(super) fn invocation(
         route: name.clone(),
         request_id: request.id.clone(),
         env: env.collect(),
+        command: request.script.map(|script| script.command.clone()),
         args: if route.indexed_query {
             head.uri.query().and_then(indexed_query).unwrap_or_default()
         } else {
             Vec::new()
         },
-        working_dir: working_dir(route, image, program),
+        working_dir: match request.script {
+            Some(script) => folder_of(&script.file),
+            None => working_dir(route, image, program),
+        },
         has_input: request.has_body,
         lease: Lease::default(),
         linger: route.limits.linger,
@@ -103,7 +112,7 @@ pub(super) fn can_begin(program: &Program, image: &ImageConfig, invocation: &Inv
     let given = given.chain(image.env.iter().map(String::len));
     let cost = |length: usize| length + 1 + size_of::<usize>();
     let total: usize = given.map(cost).sum::<usize>()
-        + program.command_line(image).iter().map(|argument| cost(argument.len())).sum::<usize>();
+        + program.command_of(image, invocation).iter().map(|argument| cost(argument.len())).sum::<usize>();
     asked
         .try_fold(total, |total, length| (length < LONGEST_STRING).then(|| total + cost(length)))
         .is_some_and(|total| total <= LONGEST_BEGINNING)
@@ -177,6 +186,7 @@ mod tests {
             route: "/".into(),
             request_id: "1".into(),
             env,
+            command: None,
             args: Vec::new(),
             working_dir: None,
             has_input: false,

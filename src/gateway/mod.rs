@@ -81,14 +81,27 @@ pub(crate) struct Asked {
     pub(crate) id: Arc<str>,
     pub(crate) client: Arc<Client>,
     pub(crate) head: request::Parts,
-    /// What follows the route's prefix, decoded.
+    /// What follows the route's prefix, or the script's name where there is one, decoded.
     pub(crate) path_info: Vec<u8>,
+    /// What of the route's directory of scripts is to run.
+    pub(crate) script: Option<Script>,
     pub(crate) input: Input,
     /// Whether the client wants the head alone. As it came: a redirect makes the request a GET for the next program,
     /// not for the client.
     pub(crate) head_only: bool,
     /// When the whole request has to be over; the route's own timeout comes on top.
     pub(crate) deadline: Deadline,
+}
+
+/// A script of a directory, as the container has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Script {
+    /// Its path below the directory: what `SCRIPT_NAME` has behind the route's prefix.
+    pub(crate) name: String,
+    /// Its file: `SCRIPT_FILENAME`. Where that lies is its working directory.
+    pub(crate) file: String,
+    /// What is executed, with the arguments.
+    pub(crate) command: Vec<String>,
 }
 
 impl Gateway {
@@ -127,6 +140,7 @@ impl Gateway {
         client: &Client,
         head: &request::Parts,
         path_info: &[u8],
+        script: Option<&Script>,
     ) -> (Arc<ProgramRoute>, Result<ImageConfig, EngineError>, Invocation, serde_json::Value) {
         let Inner { engine, route, .. } = &*self.inner;
         let looked_for = Program { pull: PullPolicy::Never, ..route.program.clone() };
@@ -138,6 +152,7 @@ impl Gateway {
             client,
             head,
             path_info,
+            script,
             has_body: length.is_some(),
             content_length: length.and_then(|length| length.to_str().ok()?.parse().ok()),
         };
@@ -173,7 +188,7 @@ impl tower::Service<Asked> for Gateway {
 impl Inner {
     /// Admits a request and runs the program for it.
     async fn serve(&self, asked: Asked) -> Result<Reply, Failed> {
-        let Asked { id, client, head, path_info, input, head_only, deadline } = asked;
+        let Asked { id, client, head, path_info, script, input, head_only, deadline } = asked;
         let route = &self.route;
         let limits = &route.limits;
         if let (Some(length), Some(limit)) = (input.length(), limits.max_request_body)
@@ -213,6 +228,7 @@ impl Inner {
             client: &client,
             head: &head,
             path_info: &path_info,
+            script: script.as_ref(),
             content_length: input.length(),
             has_body: !input.is_none(),
         };

@@ -13,6 +13,7 @@ use super::dispatch::{Dispatch, Endpoint, Routes, Target};
 use super::request_id::RequestIdLayer;
 use super::route::{Route, RouteKind};
 use super::router::Router;
+use super::scripts::Scripts;
 use super::{Handler, Site};
 use crate::engine::Engine;
 use crate::gateway::Gateway;
@@ -72,8 +73,8 @@ impl HandlerBuilder {
         let patience = graces.max().unwrap_or_default();
         let target = |route: Route| {
             let name = route.name();
-            let endpoint = match route.kind {
-                RouteKind::Program(program) => Endpoint::Program(Gateway::new(
+            let gateway = |program| {
+                Gateway::new(
                     engine.clone(),
                     program,
                     name.clone(),
@@ -81,7 +82,14 @@ impl HandlerBuilder {
                     mount.clone(),
                     exchanges.clone(),
                     interrupted.clone(),
-                )),
+                )
+            };
+            let endpoint = match route.kind {
+                RouteKind::Program(program) => Endpoint::Program(gateway(program)),
+                RouteKind::Scripts(scripts) => {
+                    let gateway = gateway(scripts.program.clone());
+                    Endpoint::Scripts(Scripts::new(gateway, scripts, format!("{mount}{}", route.path)))
+                }
             };
             (route.host, route.path, Target { name, endpoint })
         };

@@ -14,10 +14,11 @@ use tower::{Service, ServiceExt};
 use super::redirect::redirected;
 use super::request_id::RequestId;
 use super::router::Router;
+use super::scripts::Scripts;
 use super::{page, refusal};
 use crate::cgi::NormalPath;
 use crate::gateway::{
-    self, ALLOWED, Asked, Body, Client, Deadline, Failure, Gateway, Input, MAX_LOCAL_REDIRECTS, Reply,
+    self, ALLOWED, Asked, Body, Client, Deadline, Failed, Failure, Gateway, Input, MAX_LOCAL_REDIRECTS, Reply,
 };
 
 /// How long a local redirect waits for the program that asked for it to be gone.
@@ -44,6 +45,24 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) enum Endpoint {
     Program(Gateway),
+    Scripts(Scripts),
+}
+
+impl Endpoint {
+    /// What runs programs for it.
+    fn gateway(&self) -> &Gateway {
+        match self {
+            Self::Program(gateway) => gateway,
+            Self::Scripts(scripts) => scripts.gateway(),
+        }
+    }
+
+    async fn answer(&self, asked: Asked) -> Result<Reply, Failed> {
+        match self {
+            Self::Program(gateway) => gateway.clone().oneshot(asked).await,
+            Self::Scripts(scripts) => scripts.clone().oneshot(asked).await,
+        }
+    }
 }
 
 /// The route that answered, as a response's extension: for the layers in front.
@@ -121,12 +140,20 @@ impl Routes {
             };
             tracing::Span::current().record("route", &*target.name);
             *route = Some(target.name.clone());
-            let Endpoint::Program(gateway) = &target.endpoint;
+            let gateway = target.endpoint.gateway();
             // The whole request's: a redirect does not begin it anew.
             deadline = gateway.deadline(deadline);
-            let asked =
-                Asked { id: id.clone(), client: client.clone(), head, path_info, input, head_only, deadline };
-            match gateway.clone().oneshot(asked).await {
+            let asked = Asked {
+                id: id.clone(),
+                client: client.clone(),
+                head,
+                path_info,
+                script: None,
+                input,
+                head_only,
+                deadline,
+            };
+            match target.endpoint.answer(asked).await {
                 Ok(Reply::Response(mut response)) => {
                     for cookie in cookies {
                         response.headers_mut().append(SET_COOKIE, cookie);

@@ -6,6 +6,7 @@ use http::request;
 
 use super::Handler;
 use super::dispatch::Endpoint;
+use super::scripts::Named;
 use crate::engine::{EngineError, ImageConfig, Invocation};
 use crate::gateway::{Client, Failure, ProgramRoute};
 
@@ -42,8 +43,17 @@ impl Handler {
         let mut head = head.clone();
         let client = Client::of(&mut head, &self.site.proxies)?;
         let (target, path_info) = self.site.routes.find(&client.host, &head)?;
-        let Endpoint::Program(gateway) = &target.endpoint;
-        let (route, image, invocation, container) = gateway.inspect(&client, &head, &path_info).await;
+        let (gateway, path_info, script) = match &target.endpoint {
+            Endpoint::Program(gateway) => (gateway, path_info, None),
+            Endpoint::Scripts(scripts) => match scripts.named(path_info).await? {
+                Named::Script(script, rest) => (scripts.gateway(), rest, Some(script)),
+                Named::Elsewhere(path) => {
+                    return Err(Failure::Forbidden(format!("the client is sent on to {path}")).into());
+                }
+            },
+        };
+        let (route, image, invocation, container) =
+            gateway.inspect(&client, &head, &path_info, script.as_ref()).await;
         Ok(Inspection { name: target.name.clone(), route, image, invocation, container })
     }
 }

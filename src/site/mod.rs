@@ -5,7 +5,7 @@
 //! `router` and lets its kind answer. A new kind of route is a variant of [`RouteKind`] and a service for it; a new
 //! thing that all requests pass is a layer, named where the [`Handler`] is built.
 //!
-//! It uses `gateway` for programs, and of `engine` only that there is one to be drained. It never runs anything itself,
+//! It uses `gateway` for programs, `files` for what lies in a directory, and of `engine` only that there is one to be drained. It never runs anything itself,
 //! and reads no more of a request than its head.
 
 mod access_log;
@@ -18,6 +18,7 @@ mod redirect;
 mod request_id;
 mod route;
 mod router;
+mod scripts;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -36,7 +37,7 @@ pub use builder::HandlerBuilder;
 pub use client::ProxyHeaders;
 pub use inspect::{InspectError, Inspection};
 pub use request_id::REQUEST_SPAN;
-pub use route::{Route, RouteKind};
+pub use route::{Route, RouteKind, ScriptsError, ScriptsRoute};
 pub use router::{Match, Router};
 
 use access_log::LogAccess;

@@ -1,7 +1,10 @@
 //! A route: a host and a path prefix, and what answers there.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::engine::Volume;
 use crate::gateway::ProgramRoute;
 
 /// What answers the requests below one path prefix.
@@ -22,7 +25,51 @@ pub struct Route {
 pub enum RouteKind {
     /// A program in a container.
     Program(ProgramRoute),
+    /// The scripts of a directory.
+    Scripts(ScriptsRoute),
 }
+
+/// A directory whose files are programs: a request's path names one, and the rest of it is that one's `PATH_INFO`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScriptsRoute {
+    /// How they run, and what answers. Its containers see the directory at its own path, read-only.
+    pub program: ProgramRoute,
+    /// The directory: absolute, and UTF-8, for a variable names it.
+    pub directory: PathBuf,
+    /// What is run for a directory, the first that is there. Where none is, the directory is forbidden.
+    pub index: Vec<String>,
+    /// What runs a script, by the ending of its name, such as `.pl`, in lower case: a command line that the script's path is
+    /// put behind. An empty one, or none: the script itself is executed.
+    pub handlers: BTreeMap<String, Vec<String>>,
+}
+
+impl ScriptsRoute {
+    /// The scripts of a directory, run by a program's image or root directory, and by its limits. What the program itself
+    /// executes means nothing.
+    ///
+    /// # Errors
+    /// Where the directory's path is relative, or no UTF-8.
+    pub fn new(directory: impl Into<PathBuf>, route: impl Into<ProgramRoute>) -> Result<Self, ScriptsError> {
+        let directory = directory.into();
+        let mut program = route.into();
+        let target = directory.to_str().filter(|_| directory.is_absolute()).ok_or(ScriptsError)?.to_owned();
+        program.program.volumes.push(Volume::Bind {
+            source: directory.clone(),
+            target: target.clone(),
+            read_only: true,
+        });
+        // So that there is a command: nobody executes it.
+        program.program.entrypoint = Some(vec![target]);
+        program.program.command = None;
+        Ok(Self { program, directory, index: Vec::new(), handlers: BTreeMap::new() })
+    }
+}
+
+/// A directory of scripts whose path cannot be told to a program.
+#[derive(Debug, thiserror::Error)]
+#[error("a directory of scripts has an absolute path, in UTF-8")]
+#[non_exhaustive]
+pub struct ScriptsError;
 
 impl Route {
     /// A route for any host. From a [`Program`](crate::engine::Program) alone it is one with the safe defaults.
@@ -38,11 +85,18 @@ impl Route {
         format!("{}{path}", self.host.as_deref().unwrap_or_default()).into()
     }
 
-    /// What runs for its requests, where that is a program.
+    /// What runs for its requests, where that is a program, or each of a directory of them.
     pub fn program(&self) -> Option<&ProgramRoute> {
         match &self.kind {
             RouteKind::Program(program) => Some(program),
+            RouteKind::Scripts(scripts) => Some(&scripts.program),
         }
+    }
+}
+
+impl From<ScriptsRoute> for RouteKind {
+    fn from(scripts: ScriptsRoute) -> Self {
+        Self::Scripts(scripts)
     }
 }
 

@@ -56,7 +56,7 @@ impl Drop for Apache {
 fn start(scripts: &Path, folder: &Path) -> Option<(Child, SocketAddr)> {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let modules = tool("usr/lib/apache2/modules");
-    let load: String = ["mpm_event", "authz_core", "alias", "cgid"]
+    let load: String = ["mpm_event", "authz_core", "alias", "dir", "cgid"]
         .map(|name| format!("LoadModule {name}_module {}/mod_{name}.so\n", modules.display()))
         .concat();
     // It refuses to serve as root, and takes a user from no one else.
@@ -65,7 +65,7 @@ fn start(scripts: &Path, folder: &Path) -> Option<(Child, SocketAddr)> {
         "{load}{user}ServerRoot \"{folder}\"\nDefaultRuntimeDir \"{folder}\"\nPidFile \"{folder}/pid\"\n\
          ErrorLog \"{folder}/log\"\nScriptSock \"{folder}/cgid\"\nServerName localhost\nListen {address}\n\
          DocumentRoot \"{folder}\"\nScriptAlias /cgi/ \"{scripts}/\"\n\
-         <Directory \"{scripts}\">\nRequire all granted\n</Directory>\n",
+         <Directory \"{scripts}\">\nRequire all granted\nDirectoryIndex index.cgi\n</Directory>\n",
         folder = folder.display(),
         scripts = scripts.display(),
     );

@@ -13,6 +13,7 @@ mod limits;
 mod request;
 mod response;
 mod routing;
+mod scripts;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -88,6 +89,7 @@ fn main() {
         ending::CASES,
         limits::CASES,
         routing::CASES,
+        scripts::CASES,
     ];
     let folder = open_folder();
     FOLDER.set(folder.clone()).expect("nobody else sets it");

@@ -16,7 +16,7 @@ use dcgi::engine::embedded::{EmbeddedEngine, RootLook};
 use dcgi::engine::{Choice, EngineErrorKind, Isolation, Program, PullPolicy, Volume};
 use dcgi::gateway::{Output, ProgramRoute};
 use dcgi::images::{Store, check_name};
-use dcgi::site::Route;
+use dcgi::site::{Route, RouteKind};
 
 use super::ConfigFile;
 use super::engine::{self, Use, served};
@@ -53,6 +53,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         )?;
     }
     for (route, ProgramRoute { program, .. }) in served(&config.routes) {
+        let are_scripts = matches!(route.kind, RouteKind::Scripts(_));
         if program.rootfs.is_none()
             && let Err(error) = check_name(&program.image)
         {
@@ -76,7 +77,11 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 route.name()
             )?;
         }
-        for problem in script::problems(program, look.user.as_ref()) {
+        let problems = match are_scripts {
+            true => Vec::new(),
+            false => script::problems(program, look.user.as_ref()),
+        };
+        for problem in problems {
             writeln!(
                 out,
                 "\nwarning: route `{}`: {problem}: its requests will be answered with 502, unless its engine is on another machine",
@@ -194,7 +199,13 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
                 Some(directory) => printable(&directory.display().to_string()),
                 None => printable(&program.image),
             },
-            if command.is_empty() { "(the image's)".to_owned() } else { printable(&command.join(" ")) },
+            match &route.kind {
+                RouteKind::Scripts(scripts) => {
+                    printable(&format!("scripts in {}", scripts.directory.display()))
+                }
+                _ if command.is_empty() => "(the image's)".to_owned(),
+                _ => printable(&command.join(" ")),
+            },
             match output {
                 Output::Cgi => "cgi".to_owned(),
                 Output::Raw { .. } => "raw".to_owned(),

@@ -16,7 +16,9 @@ use tokio::net::UnixStream;
 
 use super::process::leaves_something;
 use crate::agent::scgi::{Head, LONGEST_HEAD};
-use crate::agent::{ANSWER, ARGUMENT, Answer, CONFIRM, DIRECTORY, KILL_GRACE, LINGER, NO_LENGTH, REQUEST};
+use crate::agent::{
+    ANSWER, ARGUMENT, Answer, COMMAND, CONFIRM, DIRECTORY, KILL_GRACE, LINGER, NO_LENGTH, REQUEST,
+};
 use crate::engine::Invocation;
 
 /// An invocation as an agent takes it; `None` where it is longer than that. `confirmed`: it is to say so before the
@@ -46,6 +48,9 @@ pub(in crate::engine) fn head(invocation: &Invocation, confirmed: bool) -> Optio
     }
     if let Some(directory) = &invocation.working_dir {
         own(DIRECTORY.to_owned(), directory.into());
+    }
+    for (number, word) in invocation.command.iter().flatten().enumerate() {
+        own(format!("{COMMAND}{number}"), word.into());
     }
     for (number, argument) in invocation.args.iter().enumerate() {
         own(format!("{ARGUMENT}{number}"), argument.into());
@@ -227,6 +232,7 @@ mod tests {
             route: "/".into(),
             request_id: "r1".into(),
             env: env.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect(),
+            command: None,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             working_dir: working_dir.map(str::to_owned),
             has_input: false,
@@ -315,6 +321,18 @@ mod tests {
             (DIRECTORY, "/srv"),
             ("DCGI_AGENT_ARGUMENT_0", "a"),
             ("DCGI_AGENT_ARGUMENT_1", "b"),
+        ];
+        assert_eq!(head.variables, expected.map(|(name, value)| (name.into(), value.into())));
+
+        let command = Some(vec!["/usr/bin/perl".to_owned(), "/cgi/x.pl".to_owned()]);
+        let head = read(&Invocation { command, ..invocation(&[], &["a"], None) });
+        let expected = [
+            (NO_LENGTH, "1"),
+            (LINGER, "5000"),
+            (KILL_GRACE, "2000"),
+            ("DCGI_AGENT_COMMAND_0", "/usr/bin/perl"),
+            ("DCGI_AGENT_COMMAND_1", "/cgi/x.pl"),
+            ("DCGI_AGENT_ARGUMENT_0", "a"),
         ];
         assert_eq!(head.variables, expected.map(|(name, value)| (name.into(), value.into())));
     }

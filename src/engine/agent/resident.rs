@@ -196,12 +196,13 @@ impl Residents {
             };
             match (HandOver { head: &head, streams: theirs }).over(&up.master, &up.idle).await {
                 Ok(connection) => {
+                    let own = invocation.command.as_ref().map(|command| command.join(" ").into());
                     return Ok(process::shared(
                         connection,
                         streams,
                         up,
                         invocation.lease,
-                        self.command.clone(),
+                        own.unwrap_or_else(|| self.command.clone()),
                         invocation.has_input.then_some(invocation.linger + invocation.kill_grace),
                     ));
                 }

@@ -34,7 +34,7 @@ pub(super) async fn begin(
     let head = head(invocation, true)?;
     Some(match inhabit(engine, program, image, &invocation.route, Purpose::Once, Some(invocation)).await {
         Ok(inhabited) => {
-            let command = program.command_line(&image.config).join(" ");
+            let command = program.command_of(&image.config, invocation).join(" ");
             match offer(engine, inhabited, &head, &command, turn, CONFIRMATION).await {
                 Ok(Offer::Taken(process)) => Ok(*process),
                 Ok(Offer::Declined(why)) => Err(untaken(why)),

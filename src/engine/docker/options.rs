@@ -19,12 +19,16 @@ pub(super) fn create_body(
     invocation: &Invocation,
     owner: &Instance,
 ) -> ContainerCreateBody {
+    let (entrypoint, command) = match &invocation.command {
+        // All of it stands in place of the entrypoint, and the engine drops the image's command then.
+        Some(command) => (Some(command.clone()), None),
+        None => (program.entrypoint.clone(), program.command.clone()),
+    };
     let command = if invocation.args.is_empty() {
-        program.command.clone()
+        command
     } else {
-        let own = program.command.clone();
         // The engine drops the image's command beside an entrypoint of ours; so does an explicit list.
-        let base = own.unwrap_or_else(|| match program.entrypoint {
+        let base = command.unwrap_or_else(|| match entrypoint {
             Some(_) => Vec::new(),
             None => image.command.clone(),
         });
@@ -32,7 +36,7 @@ pub(super) fn create_body(
     };
     ContainerCreateBody {
         image: Some(program.image.clone()),
-        entrypoint: program.entrypoint.clone(),
+        entrypoint,
         cmd: command,
         working_dir: invocation.working_dir.clone(),
         user: program.user.clone(),
@@ -179,6 +183,7 @@ mod tests {
             route: "/x".into(),
             request_id: "r1".into(),
             env: vec![("REQUEST_METHOD".into(), "GET".into())],
+            command: None,
             args: Vec::new(),
             working_dir: None,
             has_input: false,
@@ -237,6 +242,17 @@ mod tests {
     fn arguments_follow_an_entrypoint_of_the_routes_own_directly() {
         let with_args = Invocation { args: vec!["a".into()], ..invocation() };
         let program = Program { entrypoint: Some(vec!["/bin/x".into()]), ..Program::new("x") };
+        assert_eq!(body(&program, &with_args).cmd.unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn a_command_of_the_uses_own_replaces_the_programs_and_the_images() {
+        let command = Some(vec!["perl".to_owned(), "/x.pl".to_owned()]);
+        let program = Program { entrypoint: Some(vec!["/bin/x".into()]), ..Program::new("x") };
+        let with_command = Invocation { command, ..invocation() };
+        let created = body(&program, &with_command);
+        assert_eq!((created.entrypoint.unwrap(), created.cmd), (vec!["perl".into(), "/x.pl".into()], None));
+        let with_args = Invocation { args: vec!["a".into()], ..with_command };
         assert_eq!(body(&program, &with_args).cmd.unwrap(), ["a"]);
     }
 

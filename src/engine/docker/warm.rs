@@ -124,7 +124,7 @@ impl Pool {
     ) -> Result<Option<Process>, EngineError> {
         // One that is longer than an agent takes is for a container of its own.
         let Some(head) = head(invocation, true) else { return Ok(None) };
-        let command = self.program.command_line(&self.image.config).join(" ");
+        let command = self.program.command_of(&self.image.config, invocation).join(" ");
         while let Some(inhabited) = self.take() {
             // From here on it may run: whoever gives up meanwhile, the request's place is taken until it is gone.
             inhabited.removal.hold(invocation.lease.clone());

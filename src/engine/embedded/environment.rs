@@ -20,7 +20,7 @@ impl Pool {
     pub(super) fn run(&self, invocation: &Invocation, host_name: &[u8]) -> Run {
         let config = self.base.config();
         let variables = self.variables(&invocation.env, host_name);
-        let command_line = self.program.command_line(config);
+        let command_line = self.program.command_of(config, invocation);
         let path =
             variables.iter().find(|(name, _)| *name == b"PATH").map_or(b"".as_slice(), |(_, path)| path);
         let candidates = match command_line.first() {

@@ -122,7 +122,7 @@ impl Pool {
                 Some(failure) if failure.is_stale => return Err(self.failed(failure)),
                 // Most likely it has died while it waited.
                 _ if tries < READY_TRIES => {}
-                Some(failure) => return Err(self.refusal(failure)),
+                Some(failure) => return Err(self.refusal(failure, None)),
                 None => {
                     return Err(exhausted(
                         "making a container",
@@ -139,7 +139,7 @@ impl Pool {
             self.stale.store(true, Ordering::Relaxed);
             self.close();
         }
-        self.refusal(failure)
+        self.refusal(failure, None)
     }
 
     async fn take_any(self: &Arc<Self>, engine: &Arc<Shared>) -> Result<Sandbox, EngineError> {

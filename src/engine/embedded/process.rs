@@ -58,7 +58,7 @@ pub(super) async fn live(
     };
     // Where nobody waits any more, the process is dropped, and that hangs up.
     _ = ready.send(Ok(process));
-    let slot = attend(&engine, &pool, sandbox, &streams.progress, exit_sender).await;
+    let slot = attend(&engine, &pool, sandbox, Some(&invocation), &streams.progress, exit_sender).await;
     drop(streams.unfinished);
     pool.give_back(&engine, slot);
     drop(invocation.lease);
@@ -87,7 +87,7 @@ async fn begin(
         // Most likely it has died while it waited: take another, unless that goes on. It may have said why.
         let (exit_sender, exit) = oneshot::channel();
         drop(Hangup(sandbox.control.clone()));
-        let slot = attend(engine, pool, sandbox, &streams.progress, exit_sender).await;
+        let slot = attend(engine, pool, sandbox, Some(invocation), &streams.progress, exit_sender).await;
         pool.give_back(engine, slot);
         tries += 1;
         if tries == TRIES {
@@ -112,11 +112,13 @@ async fn write_all(control: &UnixStream, mut rest: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for a program's end, tells it, and then for the sandbox's. Gives the slot where that may serve again.
+/// Waits for a program's end, tells it, and then for the sandbox's. Gives the slot where that may serve again. `invocation` is
+/// what runs, where that is no agent.
 pub(super) async fn attend(
     engine: &Arc<Shared>,
     pool: &Arc<Pool>,
     mut sandbox: Sandbox,
+    invocation: Option<&Invocation>,
     progress: &Progress,
     exit: oneshot::Sender<Result<ExitStatus, EngineError>>,
 ) -> Option<super::pool::Slot> {
@@ -135,7 +137,7 @@ pub(super) async fn attend(
     let status = match ended {
         Some(Message::Exited(code)) => Some(Ok(ExitStatus::Exited(code))),
         Some(Message::Signalled(signal)) => Some(Ok(signalled(signal, &mut sandbox))),
-        Some(Message::Failed(failure)) => Some(Err(pool.refusal(failure))),
+        Some(Message::Failed(failure)) => Some(Err(pool.refusal(failure, invocation))),
         _ => None,
     };
     let exit = match status {
@@ -161,7 +163,7 @@ pub(super) async fn attend(
         _ = exit.send(match vacant {
             // Its init has gone without a word: because we have hung up, or it was killed.
             Ok(_) => Ok(signalled(SIGKILL, &mut sandbox)),
-            Err(Some(failure)) => Err(pool.refusal(failure)),
+            Err(Some(failure)) => Err(pool.refusal(failure, invocation)),
             Err(None) => Err(lost()),
         });
     }
@@ -219,9 +221,13 @@ impl Drop for Hangup {
 }
 
 impl Pool {
-    /// What cannot be made or executed, as the engine's error.
-    pub(super) fn refusal(&self, failure: Failure) -> EngineError {
-        let command_line = self.program.command_line(self.base.config());
+    /// What cannot be made, or executed for a request, as the engine's error.
+    pub(super) fn refusal(&self, failure: Failure, invocation: Option<&Invocation>) -> EngineError {
+        let config = self.base.config();
+        let command_line = invocation.map_or_else(
+            || self.program.command_line(config),
+            |invocation| self.program.command_of(config, invocation),
+        );
         let kind = match failure.is_exhaustion {
             true => EngineErrorKind::Unreachable,
             false => EngineErrorKind::Refused,

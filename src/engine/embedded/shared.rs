@@ -116,7 +116,7 @@ async fn settle(engine: &Arc<Shared>, pool: &Arc<Pool>, route: &Arc<str>) -> Res
     let (shared, own) = (engine.clone(), pool.clone());
     engine.tasks.spawn(async move {
         // Its slot is not used again: what many requests have left there is not looked at.
-        drop(attend(&shared, &own, sandbox, &Progress::default(), exit_sender).await);
+        drop(attend(&shared, &own, sandbox, None, &Progress::default(), exit_sender).await);
         own.give_back(&shared, None);
         own.close();
         drop(gone_sender);

@@ -1,0 +1,180 @@
+use std::os::unix::fs::{chown, symlink};
+
+use proptest::prelude::*;
+use rustix::fs::{Mode, mkfifoat};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A directory with `cgi` in it, which is served, and `outside` beside that.
+fn place() -> (TempDir, Tree) {
+    let outer = tempfile::tempdir().unwrap();
+    let served = outer.path().join("cgi");
+    fs::create_dir_all(served.join("sub/deep")).unwrap();
+    for file in
+        ["hello.cgi", "sub/x.pl", "sub/index.cgi", "sub/deep/y", ".hidden", "x.cgi~", "z.PHP.BAK", "#a#"]
+    {
+        fs::write(served.join(file), "").unwrap();
+    }
+    fs::create_dir(served.join(".git")).unwrap();
+    fs::write(served.join(".git/config"), "").unwrap();
+    fs::create_dir(outer.path().join("outside")).unwrap();
+    fs::write(outer.path().join("outside/secret"), "").unwrap();
+    let tree = Tree::new(served);
+    (outer, tree)
+}
+
+fn file(path: &str, rest: &str) -> Found {
+    Found::File { path: path.to_owned(), rest: rest.as_bytes().to_vec() }
+}
+
+/// The status that a server would have for it: 0 where it is found.
+fn status(tree: &Tree, path: &str) -> u16 {
+    match tree.find(path.as_bytes()) {
+        Ok(_) => 0,
+        Err(NotFound::Missing { .. }) => 404,
+        Err(NotFound::Forbidden { .. }) => 403,
+        Err(NotFound::Unusable { .. }) => 500,
+    }
+}
+
+#[test]
+fn a_path_is_walked_until_a_file_is_met() {
+    let (_outer, tree) = place();
+    for (path, found) in [
+        ("/hello.cgi", file("/hello.cgi", "")),
+        ("/hello.cgi/", file("/hello.cgi", "/")),
+        ("/hello.cgi/a//b", file("/hello.cgi", "/a//b")),
+        ("//sub///x.pl//..more", file("/sub/x.pl", "//..more")),
+        ("/sub/deep/y/.hidden/~", file("/sub/deep/y", "/.hidden/~")),
+    ] {
+        assert_eq!(tree.find(path.as_bytes()).unwrap(), found, "{path}");
+    }
+    assert_eq!(
+        tree.find(b"/hello.cgi/\xff").unwrap(),
+        Found::File { path: "/hello.cgi".into(), rest: b"/\xff".into() }
+    );
+}
+
+#[test]
+fn a_directory_is_told_with_its_slash() {
+    let (_outer, tree) = place();
+    let directory = |path: &str, has_slash| Found::Directory { path: path.to_owned(), has_slash };
+    for (path, found) in [
+        ("", directory("", false)),
+        ("/", directory("", true)),
+        ("/sub", directory("/sub", false)),
+        ("/sub/deep//", directory("/sub/deep", true)),
+    ] {
+        assert_eq!(tree.find(path.as_bytes()).unwrap(), found, "{path}");
+    }
+    let index = |path, names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        tree.index(path, &names).unwrap()
+    };
+    assert_eq!(index("/sub", &["none.cgi", "index.cgi"]).as_deref(), Some("/sub/index.cgi"));
+    assert_eq!(index("", &["index.cgi", "sub"]), None);
+}
+
+#[test]
+fn what_is_hidden_or_a_copy_is_not_there() {
+    let (_outer, tree) = place();
+    for path in ["/.hidden", "/.git/config", "/x.cgi~", "/z.PHP.BAK", "/#a#", "/none", "/hello.cgi.none/x"] {
+        assert_eq!(status(&tree, path), 404, "{path}");
+    }
+    assert!(matches!(tree.find(b"/\xff.cgi"), Err(NotFound::Missing { .. })));
+}
+
+#[test]
+fn links_lead_within_the_directory_or_to_what_their_owner_owns() {
+    let (outer, tree) = place();
+    let served = &tree.directory;
+    for (target, name) in [
+        ("hello.cgi", "inside"),
+        ("sub", "folder"),
+        (served.join("hello.cgi").to_str().unwrap(), "absolute"),
+        ("../outside/secret", "out"),
+        ("../outside", "outfolder"),
+        ("nowhere", "dangling"),
+        ("loop", "loop"),
+        ("/proc/self/root/etc/passwd", "magic"),
+    ] {
+        symlink(target, served.join(name)).unwrap();
+    }
+    assert_eq!(tree.find(b"/inside/x").unwrap(), file("/inside", "/x"));
+    assert_eq!(tree.find(b"/folder/x.pl").unwrap(), file("/folder/x.pl", ""));
+    assert_eq!(tree.find(b"/absolute").unwrap(), file("/absolute", ""));
+    // Ours, and so is what they lead to.
+    assert_eq!(tree.find(b"/out").unwrap(), file("/out", ""));
+    assert_eq!(tree.find(b"/outfolder/secret").unwrap(), file("/outfolder/secret", ""));
+    assert_eq!(
+        (status(&tree, "/dangling"), status(&tree, "/loop"), status(&tree, "/magic")),
+        (404, 403, 403)
+    );
+    assert_eq!(status(&tree, "/outfolder/none"), 404);
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for path in ["outside", "outside/secret"] {
+        chown(outer.path().join(path), Some(1234), None).unwrap();
+    }
+    for path in ["/out", "/outfolder", "/outfolder/secret", "/outfolder/none"] {
+        assert_eq!(status(&tree, path), 403, "{path}");
+    }
+}
+
+#[test]
+fn what_is_neither_file_nor_directory_is_forbidden() {
+    let (_outer, tree) = place();
+    mkfifoat(rustix::fs::CWD, tree.directory.join("fifo"), Mode::from_raw_mode(0o666)).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(tree.directory.join("socket")).unwrap();
+    for path in ["/fifo", "/fifo/x", "/socket"] {
+        assert_eq!(status(&tree, path), 403, "{path}");
+    }
+    assert_eq!(status(&tree, &format!("/{}", "x".repeat(256))), 403);
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_told() {
+    let (outer, _) = place();
+    let error = Tree::new(outer.path().join("none")).find(b"/x").unwrap_err();
+    assert_eq!(error.to_string(), format!("the directory {}/none cannot be opened", outer.path().display()));
+}
+
+/// Names and parts of names that have led servers astray.
+fn segment() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("..".to_owned()),
+        Just(".".to_owned()),
+        Just(String::new()),
+        Just("sub".to_owned()),
+        Just("hello.cgi".to_owned()),
+        Just("out".to_owned()),
+        Just("up".to_owned()),
+        Just("..;".to_owned()),
+        Just("..\\".to_owned()),
+        Just("outside".to_owned()),
+        Just("secret".to_owned()),
+        "[a-z./\\\\~]{0,6}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_outside_is_ever_found(segments in prop::collection::vec(segment(), 0..8)) {
+        let (outer, tree) = place();
+        symlink("../outside", tree.directory.join("out")).unwrap();
+        symlink("..", tree.directory.join("sub/up")).unwrap();
+        let foreign = rustix::process::geteuid().is_root();
+        if foreign {
+            chown(outer.path().join("outside"), Some(1234), None).unwrap();
+            chown(outer.path().join("outside/secret"), Some(1234), None).unwrap();
+        }
+        let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
+        if let Ok(Found::File { path: found, .. }) = tree.find(path.as_bytes()) {
+            let real = fs::canonicalize(format!("{}{found}", tree.directory.display())).unwrap();
+            let inside = real.starts_with(fs::canonicalize(tree.directory).unwrap());
+            prop_assert!(inside || !foreign, "{path} is {}", real.display());
+        }
+    }
+}
