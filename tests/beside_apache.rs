@@ -8,7 +8,8 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::time::{Duration, SystemTime};
 
 use common::apache::Apache;
 use common::embedded::Store;
@@ -23,6 +24,7 @@ struct Beside {
     dcgi: Server,
     _store: Store,
     _scripts: TempDir,
+    files: TempDir,
 }
 
 const FOLDERS: &[&str] = &["sub", "indexed", "sub/deep"];
@@ -48,6 +50,18 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("refused", "printf '<!--: spam\\nContent-Type: text/html\\n\\n<p>ZeroDivisionError</p>\\n'"),
 ];
 
+const FILES: &[(&str, &str)] = &[
+    ("index.html", "<h1>home</h1>"),
+    ("numbers.txt", "0123456789"),
+    ("logo.png", "png"),
+    ("photo.php.jpg", "jpeg"),
+    ("a b%;.html", "odd"),
+    ("empty.css", ""),
+    ("sub/page.html", "page"),
+    ("private.html", "secret"),
+    ("closed/page.html", "secret"),
+];
+
 impl Beside {
     #[track_caller]
     fn start() -> Self {
@@ -71,13 +85,32 @@ impl Beside {
         for (target, name) in [("env", "link"), ("sub", "folder"), ("none", "dangling"), ("loop", "loop")] {
             symlink(target, at(name)).unwrap();
         }
-        let apache = Apache::serving(scripts.path());
+        let files = tempfile::tempdir().unwrap();
+        executable(files.path());
+        for folder in ["sub", "empty", "closed"] {
+            fs::create_dir(files.path().join(folder)).unwrap();
+        }
+        for (name, text) in FILES {
+            fs::write(files.path().join(name), text).unwrap();
+            let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            fs::File::open(files.path().join(name)).unwrap().set_modified(changed).unwrap();
+        }
+        for (name, mode) in [("private.html", 0o640), ("closed", 0o750)] {
+            fs::set_permissions(files.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        mkfifoat(CWD, files.path().join("fifo"), Mode::from_raw_mode(0o666)).unwrap();
+        for (target, name) in [("numbers.txt", "link.txt"), ("loop", "loop"), ("/etc/hostname", "out")] {
+            symlink(target, files.path().join(name)).unwrap();
+        }
+        let apache = Apache::serving(scripts.path(), files.path());
         let store = Store::new();
         let route = format!(
-            "[[route]]\npath = \"/cgi\"\nrootfs = \"/\"\nscripts = \"{}\"\nindex = [\"index.cgi\"]\n",
-            scripts.path().display()
+            "[[route]]\npath = \"/cgi\"\nrootfs = \"/\"\nscripts = \"{}\"\nindex = [\"index.cgi\"]\n\
+             [[route]]\npath = \"/files\"\nstatic = \"{}\"\nindex = [\"index.html\"]\n",
+            scripts.path().display(),
+            files.path().display()
         );
-        Self { apache, dcgi: store.serve(&route), _store: store, _scripts: scripts }
+        Self { apache, dcgi: store.serve(&route), _store: store, _scripts: scripts, files }
     }
 
     fn addresses(&self) -> [SocketAddr; 2] {
@@ -92,6 +125,12 @@ impl Beside {
             connection.send(request.as_ref());
             connection.response()
         })
+    }
+
+    /// For a file, with these fields.
+    #[track_caller]
+    fn ask(&self, method: &str, target: &str, fields: &str) -> [Response; 2] {
+        self.send(format!("{method} /files{target} HTTP/1.1\r\nHost: example.org:4711\r\n{fields}\r\n"))
     }
 
     #[track_caller]
@@ -264,6 +303,91 @@ fn a_directory_without_its_slash_is_sent_on_alike() {
         assert_eq!(apache.header("location"), Some(&*format!("http://example.org:4711{path}")));
         assert_eq!(dcgi.header("location"), Some(path));
     }
+}
+
+#[test]
+fn a_file_is_sent_alike() {
+    let both = Beside::start();
+    for (target, fields) in [
+        ("/", ""),
+        ("/index.html", ""),
+        ("//sub//page.html?x", ""),
+        ("/logo.png", ""),
+        ("/photo.php.jpg", ""),
+        ("/a%20b%25%3b.html", ""),
+        ("/empty.css", ""),
+        ("/link.txt", ""),
+        ("/out", ""),
+        ("/sub/../numbers.txt", ""),
+        ("/numbers.txt", "Range: bytes=2-4\r\n"),
+        ("/numbers.txt", "Range: bytes=-3\r\n"),
+        ("/numbers.txt", "Range: bytes=7-99\r\n"),
+        ("/numbers.txt", "Range: bytes=x-\r\n"),
+        ("/numbers.txt", "If-Modified-Since: Sun, 09 Sep 2001 01:46:40 GMT\r\n"),
+        ("/numbers.txt", "If-Modified-Since: Sat, 08 Sep 2001 01:46:40 GMT\r\n"),
+        ("/numbers.txt", "If-None-Match: *\r\n"),
+        ("/numbers.txt", "If-None-Match: \"x\"\r\n"),
+        ("/numbers.txt", "If-Match: *\r\n"),
+        ("/numbers.txt", "If-Match: \"x\"\r\n"),
+        ("/numbers.txt", "If-Unmodified-Since: Sat, 08 Sep 2001 01:46:40 GMT\r\n"),
+        ("/numbers.txt", "Range: bytes=2-4\r\nIf-Range: Sun, 09 Sep 2001 01:46:40 GMT\r\n"),
+        ("/numbers.txt", "Range: bytes=2-4\r\nIf-Range: Sat, 08 Sep 2001 01:46:40 GMT\r\n"),
+        ("/numbers.txt", "Range: bytes=2-4\r\nIf-Range: \"x\"\r\n"),
+    ] {
+        let [apache, dcgi] = both.ask("GET", target, fields);
+        assert_eq!(dcgi.status_line, apache.status_line, "{target} {fields}");
+        for name in ["content-type", "content-length", "content-range", "last-modified", "accept-ranges"] {
+            // Where it makes no difference, Apache leaves out what it could say: RFC 9110 §15.4.5 wants of a 304 no more.
+            if apache.status != 304 && apache.status < 400 && apache.header(name).is_some() {
+                assert_eq!(dcgi.header(name), apache.header(name), "{name} of {target} {fields}");
+            }
+        }
+        if apache.status < 400 {
+            assert_eq!(dcgi.text(), apache.text(), "{target} {fields}");
+        }
+    }
+    // Of what is not there: Apache sends the whole, and RFC 9110 §15.5.17 has a status for it.
+    let [_, dcgi] = both.ask("GET", "/numbers.txt", "Range: bytes=10-\r\n");
+    assert_eq!(dcgi.status, 416);
+}
+
+#[test]
+fn what_is_no_file_to_be_sent_is_refused_alike() {
+    let both = Beside::start();
+    for target in [
+        "/none",
+        "/numbers.txt/",
+        "/numbers.txt/more",
+        "/NUMBERS.TXT",
+        "/numbers.txt%20",
+        "/numbers.txt.",
+        "/empty/",
+        "/private.html",
+        "/closed/page.html",
+        "/closed/",
+        "/fifo",
+        "/loop",
+        "/..%5cnumbers.txt",
+        "/%ff",
+        &format!("/{}", "x".repeat(256)),
+    ] {
+        let [apache, dcgi] = both.ask("GET", target, "").map(|answer| answer.status);
+        assert_eq!(dcgi, apache, "{target}");
+    }
+    chown(both.files.path().join("numbers.txt"), Some(4711), None).unwrap();
+    assert_eq!(
+        statuses(&both.ask("GET", "/link.txt", "")),
+        [403, 200],
+        "within the directory dcgi follows any"
+    );
+    // To a POST, Apache sends the file too.
+    for (method, theirs) in [("POST", 200), ("PUT", 405), ("DELETE", 405)] {
+        let answers = both.ask(method, "/index.html", "Content-Length: 0\r\n");
+        assert_eq!(statuses(&answers), [theirs, 405], "{method}");
+    }
+    let answers = both.ask("GET", "/sub", "");
+    assert_eq!(statuses(&answers), [301; 2]);
+    assert_eq!(answers[1].header("location"), Some("/files/sub/"));
 }
 
 #[test]

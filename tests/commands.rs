@@ -293,6 +293,129 @@ fn check_looks_at_a_program_that_lies_here() {
 }
 
 #[test]
+fn check_looks_at_directories_that_are_served() {
+    let folder = unique_path("served");
+    std::fs::create_dir_all(folder.join("cgi/sub")).unwrap();
+    for (name, content, mode) in [
+        ("cgi/right.cgi", "#!/bin/sh\n", 0o755),
+        ("cgi/crlf.cgi", "#!/bin/sh\r\n", 0o755),
+        ("cgi/sub/plain.cgi", "#!/bin/sh\n", 0o644),
+        ("cgi/handled.pl", "print 1", 0o644),
+        ("cgi/page.html", "", 0o644),
+        ("cgi/.hidden", "", 0o644),
+        ("file", "", 0o644),
+    ] {
+        std::fs::write(folder.join(name), content).unwrap();
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let shown = folder.display();
+    let handlers = "handlers = { \".pl\" = [\"/usr/bin/no-perl\"], \".cgi\" = [] }\n";
+    let file = File::new(&format!(
+        "[[route]]\npath = \"/cgi\"\nrootfs = \"/\"\nscripts = \"{shown}/cgi\"\n{handlers}\
+         [[route]]\npath = \"/both\"\nrootfs = \"/\"\nscripts = \"{shown}/cgi\"\nstatic = \"{shown}/cgi\"\n{handlers}\
+         [[route]]\npath = \"/file\"\nrootfs = \"/\"\nscripts = \"{shown}/file\"\n\
+         [[route]]\npath = \"/files\"\nstatic = \"{shown}/cgi\"\n\
+         [[route]]\npath = \"/none\"\nstatic = \"{shown}/none\"\n"
+    ));
+    let (code, said, _) = dcgi(&["check", "-c", file.path()], b"");
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(code, 0, "{said}");
+    let warned = |route: &str| {
+        let begin = format!("warning: route `{route}`: ");
+        said.lines().filter_map(|line| line.strip_prefix(&begin)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (route, whys) in [
+        ("/cgi", &["for .pl: the program /usr/bin/no-perl", "crlf.cgi", "page.html", "sub/plain.cgi"][..]),
+        // What no handler is for is sent.
+        ("/both", &["for .pl: the program /usr/bin/no-perl", "crlf.cgi", "sub/plain.cgi"]),
+        ("/file", &["which is a file: expected a directory"]),
+        ("/files", &[]),
+        ("/none", &["which cannot be had: No such file"]),
+    ] {
+        let warnings = warned(route);
+        assert_eq!(warnings.len(), whys.len(), "{route}: {warnings:?}");
+        for (warning, why) in warnings.iter().zip(whys) {
+            assert!(warning.contains(why), "{route}: {warning}");
+        }
+    }
+    let row =
+        |route: &str| said.lines().find(|line| line.trim_start().starts_with(route)).unwrap().to_owned();
+    assert!(row("/files").contains("files in "), "{said}");
+    assert!(row("/both").contains("scripts and files in "), "{said}");
+}
+
+/// Starts `dcgi cgi-bin`, has a path answered, and ends it.
+fn cgi_bin_once(arguments: &[&str], path: &str) -> common::Response {
+    let store = unique_path("store");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
+        .args(["cgi-bin", "-l", "127.0.0.1:0"])
+        .args(arguments)
+        .env("DCGI_STORE", &store)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("dcgi listens on http://").unwrap().parse().unwrap();
+    let response = Connection::open(address).get(path);
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    std::fs::remove_dir_all(store).unwrap();
+    response
+}
+
+#[test]
+fn cgi_bin_serves_a_directory_by_this_machines_own_interpreters() {
+    let folder = unique_path("cgi-bin");
+    std::fs::create_dir_all(folder.join("sub")).unwrap();
+    let script = "#!/bin/sh\necho Content-Type: text/plain\necho\necho $SCRIPT_NAME $PATH_INFO $(id -un)\n";
+    for (name, mode) in [("a.cgi", 0o755), ("sub/index.cgi", 0o755), ("b.txt", 0o644)] {
+        std::fs::write(folder.join(name), script).unwrap();
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let link = unique_path("link");
+    std::os::unix::fs::symlink(&folder, &link).unwrap();
+    let directory = folder.to_str().unwrap();
+    let user = "www-data";
+    for (arguments, path, answer) in [
+        (&[directory][..], "/cgi-bin/a.cgi/x", format!("/cgi-bin/a.cgi /x {user}\n")),
+        (&[link.to_str().unwrap()], "/cgi-bin/a.cgi", format!("/cgi-bin/a.cgi {user}\n")),
+        (&[directory, "--path", "/", "--index", "index.cgi"], "/sub/", format!("/sub/index.cgi {user}\n")),
+        (&[directory, "--handler", ".txt=/bin/sh"], "/cgi-bin/b.txt", format!("/cgi-bin/b.txt {user}\n")),
+    ] {
+        let response = cgi_bin_once(arguments, path);
+        assert_eq!((response.status, response.text()), (200, answer), "{arguments:?}");
+    }
+    // Whoever starts it by hand is told.
+    let response = cgi_bin_once(&[directory], "/cgi-bin/b.txt");
+    assert!(response.status == 502 && response.text().contains("chmod a+rx"), "{}", response.text());
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_file(&link).unwrap();
+}
+
+#[test]
+fn cgi_bin_says_what_is_wrong_with_what_it_is_given() {
+    let file = File::new("x");
+    for (arguments, why) in [
+        (&["/nowhere"][..], "the directory /nowhere: No such file or directory"),
+        (&[file.path()], "is a file: expected a directory of scripts; `dcgi run` serves a single program"),
+        (&["/"], "is mounted at its own path: an absolute one, in UTF-8, and not \"/\""),
+        (&["/usr/lib", "--index", "a/b"], "expected the name of a file"),
+        (&["/usr/lib", "--handler", "pl=/usr/bin/perl"], "expected how names end"),
+        (&["/usr/lib", "--handler", ".pl"], "expected .ENDING=PROGRAM"),
+        (
+            &["/usr/lib", "-v", "/srv:/usr/lib"],
+            "-v mounts something at /usr/lib, where the scripts are: leave it out",
+        ),
+        (&["/usr/lib", "--image", "x", "--rootfs", "/"], "cannot be used with"),
+    ] {
+        let (code, _, said) = dcgi(&[&["cgi-bin"], arguments].concat(), b"");
+        assert!(code != 0 && said.contains(why), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 #[allow(clippy::disallowed_methods)]
 fn who_has_read_enough_of_what_is_printed_may_leave() {
     let file = File::new(ROUTES);

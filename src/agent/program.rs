@@ -153,7 +153,8 @@ impl Program {
         let asked = scgi::value(&head.variables, DIRECTORY).filter(|_| self.trusting).map(PathBuf::from);
         let directory = asked.as_ref().unwrap_or(&self.home);
         // The agent's own, which the program takes over.
-        if *directory != self.directory {
+        // One that a request names is entered each time: another may be at its path by now.
+        if asked.is_some() || *directory != self.directory {
             std::env::set_current_dir(directory).map_err(|error| {
                 let errno = Refusal::of(&error).errno;
                 io::Error::from(Refusal { errno, obstacle: Obstacle::WorkingDirectory })

@@ -90,7 +90,8 @@ fn volume(text: &str) -> Result<Volume, String> {
     parse_volume(text, &here)
 }
 
-fn target(volume: &Volume) -> &str {
+/// Where a volume is mounted.
+pub(super) fn target(volume: &Volume) -> &str {
     let (Volume::Bind { target, .. } | Volume::Named { target, .. }) = volume;
     target.trim_end_matches('/')
 }

@@ -8,10 +8,11 @@ use dcgi::config::{Config, EngineChoice};
 use dcgi::engine::auto::AutoEngine;
 use dcgi::engine::docker::{DockerEngine, Endpoint};
 use dcgi::engine::embedded::EmbeddedEngine;
-use dcgi::engine::{Engine, EngineError, EngineErrorKind, Program};
+use dcgi::engine::{Engine, EngineError, EngineErrorKind, Invocation, Process, Program};
 use dcgi::gateway::ProgramRoute;
-use dcgi::images::Store;
+use dcgi::images::{ImageConfig, Store};
 use dcgi::site::Route;
+use futures_util::future::BoxFuture;
 
 /// The routes that run a program.
 pub(super) fn served(routes: &[Route]) -> impl Iterator<Item = (&Route, &ProgramRoute)> {
@@ -36,6 +37,40 @@ pub(super) fn suit(routes: &[Route]) -> anyhow::Result<()> {
         bail!(unsuited.join("\n"));
     }
     Ok(())
+}
+
+/// The engine of a site that runs nothing.
+#[derive(Debug)]
+struct Idle;
+
+impl Idle {
+    fn refused<T: Send>() -> BoxFuture<'static, Result<T, EngineError>> {
+        Box::pin(async {
+            Err(EngineError::new(EngineErrorKind::Refused, "no route of this site runs a program"))
+        })
+    }
+}
+
+impl Engine for Idle {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn image<'a>(&'a self, _: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>> {
+        Self::refused()
+    }
+
+    fn start<'a>(&'a self, _: &'a Program, _: Invocation) -> BoxFuture<'a, Result<Process, EngineError>> {
+        Self::refused()
+    }
+
+    fn describe(&self, _: &Program, _: &Invocation) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    fn drained(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// One engine for everything.
@@ -66,6 +101,9 @@ pub(super) enum Use {
 /// Connects to the engines that the routes of a configuration may need, or makes them, where they [`suit`].
 pub(super) async fn connect(config: &Config, usage: Use) -> anyhow::Result<Arc<dyn Engine>> {
     suit(&config.routes)?;
+    if programs(config).next().is_none() {
+        return Ok(Arc::new(Idle));
+    }
     let wanted = |choice| programs(config).any(|program| program.engine == choice);
     let (auto, docker, by_us) =
         (wanted(EngineChoice::Auto), wanted(EngineChoice::Docker), wanted(EngineChoice::Embedded));

@@ -46,8 +46,11 @@ type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut config = options.file.load()?;
     for route in &mut config.routes {
-        if let RouteKind::Program(program) = &mut route.kind {
-            program.debug_errors = true;
+        match &mut route.kind {
+            RouteKind::Program(program) => program.debug_errors = true,
+            RouteKind::Scripts(scripts) => scripts.program.debug_errors = true,
+            RouteKind::Files(files) => files.debug_errors = true,
+            _ => {}
         }
     }
     let method = match (options.method, &options.data) {

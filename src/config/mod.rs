@@ -51,6 +51,7 @@ mod tests;
 
 pub use error::ConfigError;
 pub use listen::{Listen, ParseListenError};
+pub use mount::normal;
 
 pub use crate::engine::EngineChoice;
 
@@ -130,6 +131,14 @@ pub fn parse_network(text: &str) -> Result<Network, String> {
 /// As [`parse_volume`].
 pub fn parse_path(text: &str) -> Result<String, String> {
     address::path(&DeValue::String(text.into()))
+}
+
+/// A name as `index` of a file lists them.
+///
+/// # Errors
+/// As [`parse_volume`].
+pub fn parse_index(text: &str) -> Result<String, String> {
+    route::index_name(&DeValue::String(text.into()))
 }
 
 /// An entry of `handlers`, `.ending=program`, the words of its command line apart by spaces.

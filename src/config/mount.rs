@@ -74,7 +74,7 @@ fn is_mount_point(path: &str) -> bool {
 }
 
 /// An absolute path without `.` and `..`, symbolic links not followed.
-pub(super) fn normal(path: &Path) -> PathBuf {
+pub fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
         match part {

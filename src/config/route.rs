@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::engine::{EngineChoice, ImageConfig, Isolation, Network, Program, PullPolicy, Warm};
 use crate::gateway::{Output, ProgramRoute, RequestBody};
-use crate::site::{Route, ScriptsRoute};
+use crate::site::{FilesRoute, Route, ScriptsRoute};
 use crate::variables::is_request_variable;
 
 use super::address;
@@ -47,6 +47,9 @@ struct Draft {
     said: Said,
     /// The directory of scripts, where it is a route of those.
     scripts: Option<PathBuf>,
+    /// The directory of files, where it has one.
+    files: Option<PathBuf>,
+    autoindex: bool,
     index: Vec<String>,
     handlers: BTreeMap<String, Vec<String>>,
 }
@@ -75,6 +78,36 @@ const MOST_PIDS: u32 = 4 << 20;
 /// As much as the engine's API, which counts in signed numbers, can say.
 const MOST_BYTES: u64 = i64::MAX as u64;
 
+/// What only a route that runs something has a use for.
+const OF_PROGRAMS: [&str; 26] = [
+    "image",
+    "rootfs",
+    "entrypoint",
+    "command",
+    "working_dir",
+    "script_filename",
+    "document_root",
+    "env",
+    "pass_env",
+    "output",
+    "request_body",
+    "isolation",
+    "replicas",
+    "warm",
+    "memory",
+    "cpus",
+    "pids",
+    "network",
+    "read_only",
+    "tmpfs",
+    "volumes",
+    "init",
+    "cap_add",
+    "pull",
+    "linger",
+    "kill_grace",
+];
+
 /// Reads all routes, whose engine is this one where they do not say otherwise; gives them, and every key that a route knows.
 pub(super) fn routes(
     engine: EngineChoice,
@@ -88,7 +121,7 @@ pub(super) fn routes(
     let mut base = Draft::new();
     base.route.program.engine = engine;
     let mut section = Section::new(defaults, " in [defaults]".to_owned(), context.problems);
-    for key in ["path", "host", "command", "entrypoint"] {
+    for key in ["path", "host", "command", "entrypoint", "scripts", "static"] {
         section.refuse(key, "is out of place: each route has its own");
     }
     base.read(&mut section, context.base);
@@ -107,7 +140,7 @@ pub(super) fn routes(
         };
         let mut section = Section::new(keys, format!(" in {}", name(keys, number)), context.problems);
         let mut draft = base.clone();
-        let address = draft.read_own(&mut section, table.span());
+        let address = draft.read_own(&mut section, table.span(), context);
         draft.read(&mut section, context.base);
         let route = draft.into_route(&section, context);
         section.finish(&elsewhere);
@@ -151,6 +184,8 @@ impl Draft {
             replicas: 1,
             said: Said::default(),
             scripts: None,
+            files: None,
+            autoindex: false,
             index: Vec::new(),
             handlers: BTreeMap::new(),
         }
@@ -161,14 +196,18 @@ impl Draft {
         &mut self,
         section: &mut Section<'_>,
         header: Range<usize>,
+        context: &Context<'_>,
     ) -> Option<(Option<String>, String)> {
+        self.scripts = section.get("scripts", |value| served(value, context, "./cgi-bin"));
+        self.files = section.get("static", |value| served(value, context, "./htdocs"));
         let path = section.get("path", address::path);
         self.path = path.clone().unwrap_or_default();
         self.host = section.get("host", address::host);
         section.set_list(&mut self.route.program.entrypoint, "entrypoint", any_string);
         section.set_list(&mut self.route.program.command, "command", any_string);
-        // A route of a kind that comes later has no image; to ask for one would mislead.
-        let has_root = ["image", "rootfs", "static"].iter().any(|key| section.has(key));
+        // Files need none.
+        let is_files = section.has("static") && !section.has("scripts");
+        let has_root = is_files || ["image", "rootfs"].iter().any(|key| section.has(key));
         let Program { image, rootfs, .. } = &self.route.program;
         let has_root = has_root || rootfs.is_some() || !image.is_empty();
         let required = if has_root { &["path"][..] } else { &["path", "image"] };
@@ -258,14 +297,10 @@ impl Draft {
             _ => Err(format!("expected \"auto\", or how many containers to keep ready, at most {MOST_WARM}")),
         });
 
-        section.later("static");
-        let scripts = section.get("scripts", |value| scripts(value, base));
-        if scripts.is_some() {
-            self.scripts = scripts;
-        }
         section.set_list(&mut self.index, "index", index_name);
         let handlers = section.entries("handlers", ending, command_line);
         self.handlers.extend(handlers.into_iter().map(|(ending, line)| (ending.to_ascii_lowercase(), line)));
+        section.set(&mut self.autoindex, "autoindex", boolean);
     }
 
     /// The route, once what its keys say together makes sense.
@@ -300,7 +335,7 @@ impl Draft {
         if section.has("image") {
             section.complain("rootfs", "a route has an image or a root directory, not both");
         } else if program.rootfs.is_some() {
-            let has_command = self.scripts.is_some() || section.has("scripts") || section.has("static");
+            let has_command = section.has("scripts") || section.has("static");
             if program.command_line(&ImageConfig::default()).is_empty() && !has_command {
                 // Where it stands; it may be among the defaults.
                 let key = if section.has("rootfs") { "rootfs" } else { "path" };
@@ -314,12 +349,39 @@ impl Draft {
                 route.program.env.entry(name).or_insert(value);
             }
         }
+        let has_files = section.has("static");
+        if !has_files {
+            section.complain("autoindex", "only a route with `static` has it");
+        }
         let Some(directory) = self.scripts else {
-            for key in ["index", "handlers"] {
-                section.complain(key, "only a route with `scripts` has it");
+            section.complain("handlers", "only a route with `scripts` has it");
+            if !has_files {
+                section.complain("index", "only a route with `scripts` or `static` has it");
+                return Route { host, ..Route::new(path, route) };
             }
-            return Route { host, ..Route::new(path, route) };
+            for key in OF_PROGRAMS {
+                section.complain(
+                    key,
+                    "a route with `static` alone runs nothing: leave it out, or name `scripts` too",
+                );
+            }
+            let files = FilesRoute {
+                directory: self.files.unwrap_or_default(),
+                index: self.index,
+                autoindex: self.autoindex,
+                user: route.program.user,
+                debug_errors: route.debug_errors,
+            };
+            return Route { host, ..Route::new(path, files) };
         };
+        if self.files.is_some_and(|files| files != directory) {
+            let why = "`scripts` is another directory: beside scripts, files are sent of the same one; make it two routes";
+            section.complain("static", why);
+        }
+        if has_files && self.handlers.is_empty() {
+            let why = "beside `static`, `handlers` say which files are scripts, such as `{ \".cgi\" = [] }`: all others are sent";
+            section.complain("scripts", why);
+        }
         let by_handlers =
             "each script is a program: `handlers` say what runs one that is not executable itself";
         section.complain("entrypoint", by_handlers);
@@ -342,7 +404,16 @@ impl Draft {
         }
         Route {
             host,
-            ..Route::new(path, ScriptsRoute { index: self.index, handlers: self.handlers, ..scripts })
+            ..Route::new(
+                path,
+                ScriptsRoute {
+                    index: self.index,
+                    handlers: self.handlers,
+                    sends_files: has_files,
+                    autoindex: self.autoindex,
+                    ..scripts
+                },
+            )
         }
     }
 
@@ -431,17 +502,27 @@ pub(super) fn user(value: &DeValue<'_>) -> Reading<String> {
     })(value)
 }
 
-/// A directory of scripts.
-fn scripts(value: &DeValue<'_>, base: &Path) -> Reading<PathBuf> {
-    let text = string("a directory such as \"./cgi-bin\"", non_empty)(value)?;
-    match text.strip_prefix("image:") {
-        Some(_) => Err(format!("a directory in the image is {LATER}")),
-        None => Ok(mount::normal(&base.join(text))),
+/// A directory that is served.
+///
+/// SECURITY: not one that holds the file that is read: it may have secrets, and would be sent, or be scripts' to read.
+fn served(value: &DeValue<'_>, context: &Context<'_>, example: &str) -> Reading<PathBuf> {
+    let what = format!("a directory such as \"{example}\"");
+    let text = string(&what, non_empty)(value)?;
+    if text.starts_with("image:") {
+        return Err(format!("a directory in the image is {LATER}"));
+    }
+    let directory = mount::normal(&context.base.join(text));
+    match context.file.starts_with(&directory) {
+        true => Err(
+            "this file is in it, and would be served, or be scripts' to read: name a directory of its own"
+                .to_owned(),
+        ),
+        false => Ok(directory),
     }
 }
 
 /// The name of a file that is served for its directory.
-fn index_name(value: &DeValue<'_>) -> Reading<String> {
+pub(super) fn index_name(value: &DeValue<'_>) -> Reading<String> {
     string("the name of a file, such as \"index.cgi\"", |text| {
         (!text.is_empty() && !text.contains('/') && !text.starts_with('.')).then(|| text.to_owned())
     })(value)

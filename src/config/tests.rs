@@ -280,14 +280,6 @@ fn keys_of_later_versions_are_refused_with_a_word() {
 }
 
 #[test]
-fn a_static_route_is_not_asked_for_an_image() {
-    assert_eq!(
-        errors("[[route]]\npath = '/s'\nstatic = './public'\n"),
-        ["dcgi.toml:3:1: `static` in route `/s` is not supported by this version of dcgi; it comes later"]
-    );
-}
-
-#[test]
 fn values_of_later_versions_are_refused_with_a_word() {
     assert_eq!(
         error_above("engine = 'swarm'"),
@@ -890,9 +882,68 @@ fn what_a_directory_of_scripts_has_no_use_for_is_refused() {
     ] {
         assert!(error(line).contains(why), "{line}: {}", error(line));
     }
-    assert!(error_with("index = ['x']").contains("only a route with `scripts` has it"));
+    assert!(error_with("index = ['x']").contains("only a route with `scripts` or `static` has it"));
     assert!(error_with("handlers = { '.x' = [] }").contains("only a route with `scripts` has it"));
     assert!(error_with("scripts = 'image:/usr/lib/cgi-bin'").contains("it comes later"));
+}
+
+// === directories of files ===
+
+#[test]
+fn a_directory_of_files_needs_no_image() {
+    let lines = "[[route]]\npath = '/s'\nstatic = './public'\nindex = ['i']\nautoindex = true\nuser = 'x'\n";
+    let RouteKind::Files(files) = whole_route(lines).kind else { panic!("it is another kind") };
+    assert_eq!(
+        files,
+        crate::site::FilesRoute {
+            directory: "/etc/dcgi/public".into(),
+            index: vec!["i".into()],
+            autoindex: true,
+            user: Some("x".into()),
+            debug_errors: false,
+        }
+    );
+}
+
+#[test]
+fn files_and_scripts_lie_in_one_directory() {
+    let text =
+        "[[route]]\npath = '/'\nimage = 'i'\nstatic = './w'\nscripts = 'w'\nhandlers = { '.cgi' = [] }\n";
+    let RouteKind::Scripts(route) = whole_route(text).kind else { panic!("it is another kind") };
+    assert!(route.sends_files && !route.autoindex);
+}
+
+#[test]
+fn what_makes_no_sense_of_files_is_refused() {
+    let files = "[[route]]\npath = '/s'\nstatic = './w'\n";
+    for (text, why) in [
+        (
+            format!("{files}image = 'i'"),
+            "`image` = 'i' in route `/s`: a route with `static` alone runs nothing",
+        ),
+        (format!("{files}memory = '64MiB'"), "a route with `static` alone runs nothing"),
+        (format!("{files}handlers = {{ '.x' = [] }}"), "only a route with `scripts` has it"),
+        (
+            format!("{files}scripts = './v'\nimage = 'i'\nhandlers = {{ '.x' = [] }}"),
+            "`scripts` is another directory",
+        ),
+        (format!("{files}scripts = './w'\nimage = 'i'"), "`handlers` say which files are scripts"),
+        (
+            format!("{files}scripts = './w'\nhandlers = {{ '.x' = [] }}"),
+            "no `image` or `rootfs` in route `/s`",
+        ),
+        (format!("{ROUTE}autoindex = true"), "only a route with `static` has it"),
+        (format!("[defaults]\nstatic = './w'\n{ROUTE}"), "`static` in [defaults] is out of place"),
+        (format!("[defaults]\nscripts = './w'\n{ROUTE}"), "`scripts` in [defaults] is out of place"),
+        // The file itself would be sent.
+        ("[[route]]\npath = '/s'\nstatic = '.'".to_owned(), "this file is in it"),
+        ("[[route]]\npath = '/s'\nstatic = '/etc'".to_owned(), "this file is in it"),
+        ("[[route]]\npath = '/s'\nstatic = '/'".to_owned(), "this file is in it"),
+        (format!("{ROUTE}scripts = '../dcgi'"), "this file is in it"),
+    ] {
+        let errors = errors(&text);
+        assert!(errors.len() == 1 && errors[0].contains(why), "{text}: {errors:?}");
+    }
 }
 
 #[test]

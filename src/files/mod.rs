@@ -3,7 +3,13 @@
 //! It uses nothing. It knows neither HTTP nor containers, and never executes what it finds.
 //!
 //! - `tree`: from a path to a file below a directory
+//! - `reader`: who may read what is found
+//! - `listing`: what is in a directory
 
+mod listing;
+mod reader;
 mod tree;
 
-pub(crate) use tree::{Found, NotFound, Tree};
+pub(crate) use listing::Entry;
+pub(crate) use reader::Reader;
+pub(crate) use tree::{Candidate, Found, NotFound, Tree};

@@ -5,17 +5,58 @@
 //! `SymLinksIfOwnerMatch`.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
 use rustix::io::Errno;
 
+use super::listing::{self, Entry};
+use super::reader::Reader;
+
+/// The one hidden name that is there to be asked for, at the top (RFC 8615).
+const WELL_KNOWN: &str = ".well-known";
+
+/// Why a link is not followed.
+const ELSEWHERE: &str = "it is a link out of the directory, and whose it is does not own what it leads to";
+
+/// How often it is looked again where the kernel could not tell.
+const TRIES: u32 = 1000;
+
+/// Why what is there is not for whom it is to be.
+const UNREADABLE: &str =
+    "by its mode, or that of a directory on the way, it is not for the route's user, or others, to read";
+
 /// How editors and administrators call their copies of a file: at the end of its name.
-const COPIES: [&str; 7] = ["~", ".bak", ".old", ".orig", ".save", ".swp", ".swo"];
+const COPIES: [&str; 20] = [
+    "~",
+    ".bak",
+    ".bk",
+    ".old",
+    ".orig",
+    ".save",
+    ".rej",
+    ".swp",
+    ".swo",
+    ".swn",
+    ".rpmsave",
+    ".rpmnew",
+    ".rpmorig",
+    ".dpkg-old",
+    ".dpkg-dist",
+    ".dpkg-new",
+    ".dpkg-bak",
+    ".dpkg-tmp",
+    ".ucf-old",
+    ".ucf-dist",
+];
+
+/// As long as a path may be for the kernel (PATH_MAX), with the NUL at its end.
+const LONGEST_PATH: usize = 4096;
 
 /// A directory whose files are served.
 ///
@@ -23,6 +64,22 @@ const COPIES: [&str; 7] = ["~", ".bak", ".old", ".orig", ".save", ".swp", ".swo"
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tree {
     directory: PathBuf,
+    /// Who is to be able to read what is [opened](Candidate::open).
+    reader: Reader,
+}
+
+/// A file that was found, and may be opened.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    path: String,
+    /// Itself, by `O_PATH`.
+    opened: OwnedFd,
+    /// The directory that it lies in.
+    parent: Option<OwnedFd>,
+    /// Whether the reader may read it, and search the directories on the way.
+    may_be_read: bool,
+    size: u64,
+    modified: Option<SystemTime>,
 }
 
 /// What a path names.
@@ -41,6 +98,18 @@ pub(crate) enum Found {
         path: String,
         /// Whether a slash was at the end.
         has_slash: bool,
+    },
+}
+
+/// What a path names, opened by `O_PATH`.
+#[derive(Debug)]
+enum Opened {
+    File(Candidate),
+    Directory {
+        /// `None`: the served directory itself.
+        opened: Option<OwnedFd>,
+        /// As a [`Candidate`]'s.
+        is_reached: bool,
     },
 }
 
@@ -63,6 +132,15 @@ pub(crate) enum NotFound {
         /// As above.
         why: &'static str,
     },
+    /// It could not be looked at.
+    #[error("{path} cannot be looked at")]
+    Failed {
+        /// How far the path was walked.
+        path: String,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
     /// The directory itself cannot be had.
     #[error("the directory {} cannot be opened", directory.display())]
     Unusable {
@@ -74,10 +152,24 @@ pub(crate) enum NotFound {
     },
 }
 
+impl NotFound {
+    /// Whether it is because descriptors or memory have run out, and may be had again.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        let (Self::Failed { error, .. } | Self::Unusable { error, .. }) = self else { return false };
+        let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN];
+        Errno::from_io_error(error).is_some_and(|error| exhausted.contains(&error))
+    }
+}
+
 impl Tree {
     /// Of the files below a directory: an absolute path.
     pub(crate) fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), reader: Reader::default() }
+    }
+
+    /// Opens what this reader may read.
+    pub(crate) fn read_by(self, reader: Reader) -> Self {
+        Self { reader, ..self }
     }
 
     /// What a path names: decoded and without dot segments, beginning with a slash where it is not empty. A run of slashes
@@ -88,7 +180,58 @@ impl Tree {
     /// # Errors
     /// Why it names nothing.
     pub(crate) fn find(&self, path: &[u8]) -> Result<Found, NotFound> {
-        self.walk(path, &mut self.open()?)
+        Ok(self.look(path)?.0)
+    }
+
+    /// The same, and the file that was found, if it is one.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub(crate) fn look(&self, path: &[u8]) -> Result<(Found, Option<Candidate>), NotFound> {
+        let (found, opened) = self.walk(path, &mut self.open()?)?;
+        Ok((
+            found,
+            match opened {
+                Opened::File(candidate) => Some(candidate),
+                Opened::Directory { .. } => None,
+            },
+        ))
+    }
+
+    /// What is served of a directory that was [found](Self::find) at `path`, by name: directories first. Blocks.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or not by who is to be able to.
+    pub(crate) fn list(&self, path: &str) -> Result<Vec<Entry>, NotFound> {
+        let mut root = self.open()?;
+        let (_, Opened::Directory { opened, is_reached }) = self.walk(path.as_bytes(), &mut root)? else {
+            return Err(NotFound::Missing { path: path.to_owned(), why: "it is no directory any more" });
+        };
+        let at = opened.as_ref().map_or(root.opened.as_fd(), AsFd::as_fd);
+        let unreadable = |error| refused(path, error);
+        let opened = openat(at, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let opened = opened.map_err(unreadable)?;
+        if !is_reached || !self.reader.may_read(&fstat(&opened).map_err(unreadable)?) {
+            return Err(forbidden(path, UNREADABLE));
+        }
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&opened).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if unserved(name).is_some() {
+                continue;
+            }
+            // As whoever asks for it would find it.
+            let Ok((_, candidate)) = self.look(format!("{path}/{name}").as_bytes()) else { continue };
+            let (is_directory, size, modified) = match candidate {
+                None => (true, 0, None),
+                Some(candidate) if candidate.may_be_read => (false, candidate.size, candidate.modified),
+                Some(_) => continue,
+            };
+            entries.push(Entry { name: name.to_owned(), is_directory, size, modified });
+        }
+        entries.sort_by(|a, b| (!a.is_directory, &a.name).cmp(&(!b.is_directory, &b.name)));
+        Ok(entries)
     }
 
     /// The first of these names that is a file in a directory that was [found](Self::find) at `path`. Blocks.
@@ -115,14 +258,16 @@ impl Tree {
         Ok(Root { opened: opened.map_err(unusable)?, real: None })
     }
 
-    fn walk(&self, path: &[u8], root: &mut Root) -> Result<Found, NotFound> {
+    fn walk(&self, path: &[u8], root: &mut Root) -> Result<(Found, Opened), NotFound> {
         let mut walked = String::new();
         let mut at: Option<OwnedFd> = None;
         let mut rest = path;
+        let mut is_reached = fstat(&root.opened).is_ok_and(|found| self.reader.may_search(&found));
         loop {
             let behind = &rest[rest.iter().take_while(|byte| **byte == b'/').count()..];
             if behind.is_empty() {
-                return Ok(Found::Directory { path: walked, has_slash: !rest.is_empty() });
+                let found = Found::Directory { path: walked, has_slash: !rest.is_empty() };
+                return Ok((found, Opened::Directory { opened: at, is_reached }));
             }
             let end = behind.iter().position(|byte| *byte == b'/').unwrap_or(behind.len());
             let (name, after) = behind.split_at(end);
@@ -130,23 +275,82 @@ impl Tree {
             let Ok(text) = std::str::from_utf8(name) else {
                 return Err(is_missing("a name that is no UTF-8 is not served"));
             };
-            if let Some(why) = unserved(text) {
+            if let Some(why) = unserved(text).filter(|_| !walked.is_empty() || text != WELL_KNOWN) {
                 return Err(is_missing(why));
+            }
+            // Nobody could execute it, and to walk on costs.
+            if self.directory.as_os_str().len() + walked.len() + 1 + name.len() >= LONGEST_PATH {
+                let path = walked.chars().take(64).chain("…".chars()).collect();
+                return Err(NotFound::Forbidden { path, why: "the path is too long" });
             }
             let parent = at.as_ref().map_or(root.opened.as_fd(), AsFd::as_fd);
             let opened = look(parent, name).and_then(|opened| Ok((fstat(&opened)?, opened)));
-            walked = format!("{walked}/{text}");
+            walked.push('/');
+            walked.push_str(text);
             let (mut found, mut opened) = opened.map_err(|error| refused(&walked, error))?;
             if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
                 (found, opened) = root.follow(&walked, &found)?;
+                is_reached &= root.is_reached(opened.as_fd(), &self.reader);
             }
             match FileType::from_raw_mode(found.st_mode) {
-                FileType::Directory => at = Some(opened),
-                FileType::RegularFile => return Ok(Found::File { path: walked, rest: after.to_owned() }),
+                FileType::Directory => {
+                    is_reached &= self.reader.may_search(&found);
+                    at = Some(opened);
+                }
+                FileType::RegularFile => {
+                    let candidate = Candidate {
+                        path: walked.clone(),
+                        opened,
+                        parent: at,
+                        may_be_read: is_reached && self.reader.may_read(&found),
+                        size: found.st_size.try_into().unwrap_or(0),
+                        modified: listing::time(found.st_mtime),
+                    };
+                    let found = Found::File { path: walked, rest: after.to_owned() };
+                    return Ok((found, Opened::File(candidate)));
+                }
                 _ => return Err(forbidden(&walked, "it is neither a file nor a directory")),
             }
             rest = after;
         }
+    }
+}
+
+impl Candidate {
+    /// Its path below the directory: a slash in front of each name.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// That it cannot be read, now that it is open.
+    pub(crate) fn unreadable(&self, error: &io::Error) -> NotFound {
+        refused(&self.path, Errno::from_io_error(error).unwrap_or(Errno::IO))
+    }
+
+    /// Opens it for reading: what was found, whatever is at its path by now. Blocks.
+    ///
+    /// # Errors
+    /// Where the reader may not read it, or dcgi cannot.
+    pub(crate) fn open(&self) -> Result<File, NotFound> {
+        if !self.may_be_read {
+            return Err(forbidden(&self.path, UNREADABLE));
+        }
+        // What is no file any more does not hold us up.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = rustix::fs::open(in_proc(self.opened.as_fd()), flags, Mode::empty());
+        Ok(opened.map_err(|error| refused(&self.path, error))?.into())
+    }
+
+    /// A file beside it whose name is its own with something behind it, opened, if the reader may read that. Blocks.
+    pub(crate) fn sibling(&self, root: &Tree, ending: &str) -> Option<File> {
+        let name = format!("{}{ending}", self.path.rsplit('/').next()?);
+        // Most have none, which is soon seen.
+        if let Some(parent) = &self.parent {
+            look(parent.as_fd(), name.as_bytes()).ok()?;
+        }
+        let (found, candidate) = root.look(format!("{}{ending}", self.path).as_bytes()).ok()?;
+        let is_whole = matches!(found, Found::File { rest, .. } if rest.is_empty());
+        candidate.filter(|_| is_whole)?.open().ok()
     }
 }
 
@@ -163,35 +367,50 @@ impl Root {
         let relative = path.trim_start_matches('/');
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let opened = match openat2(&self.opened, relative, flags, Mode::empty(), inside) {
+        let opened = match beneath(self.opened.as_fd(), relative, flags, inside) {
             // It leads out of it, or back by an absolute path.
             Err(Errno::XDEV) => {
                 let outside =
                     openat2(&self.opened, relative, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
-                outside.and_then(|opened| Ok((fstat(&opened)?, opened)))
+                let outside = outside.and_then(|opened| Ok((fstat(&opened)?, opened)));
+                // Whoever made the link is not to learn by it what is where he may not look.
+                outside.map_err(|error| match error {
+                    Errno::NOENT | Errno::NOTDIR | Errno::ACCESS => forbidden(path, ELSEWHERE),
+                    error => refused(path, error),
+                })
             }
             opened => {
                 let opened = opened.and_then(|opened| Ok((fstat(&opened)?, opened)));
                 return opened.map_err(|error| refused(path, error));
             }
         };
-        let (found, opened) = opened.map_err(|error| refused(path, error))?;
+        let (found, opened) = opened?;
         if found.st_uid == link.st_uid || self.holds(opened.as_fd()) {
             return Ok((found, opened));
         }
-        Err(forbidden(
-            path,
-            "it is a link out of the directory, and whose it is does not own what it leads to",
-        ))
+        Err(forbidden(path, ELSEWHERE))
     }
 
     /// Whether what was opened lies in it.
     fn holds(&mut self, opened: BorrowedFd<'_>) -> bool {
         let Ok(found) = real_path(opened) else { return false };
+        self.real().is_some_and(|real| found.starts_with(real))
+    }
+
+    /// Whether a reader may search the directories that lead to what a link led to: those below this one, else all.
+    fn is_reached(&mut self, opened: BorrowedFd<'_>, reader: &Reader) -> bool {
+        let Ok(found) = real_path(opened) else { return false };
+        let from = self.real().filter(|real| found.starts_with(real)).map(Path::to_owned);
+        let mut on_the_way =
+            found.ancestors().skip(1).take_while(|on_the_way| Some(*on_the_way) != from.as_deref());
+        on_the_way.all(|directory| rustix::fs::stat(directory).is_ok_and(|found| reader.may_search(&found)))
+    }
+
+    fn real(&mut self) -> Option<&Path> {
         if self.real.is_none() {
             self.real = real_path(self.opened.as_fd()).ok();
         }
-        self.real.as_ref().is_some_and(|real| found.starts_with(real))
+        self.real.as_deref()
     }
 }
 
@@ -200,8 +419,31 @@ fn look(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// Opens a path within a directory.
+///
+/// Where anything anywhere is renamed or mounted meanwhile, the kernel cannot tell whether `..` has led out, and says so by
+/// EAGAIN (openat2(2)).
+fn beneath(
+    directory: BorrowedFd<'_>,
+    path: &str,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let mut tries = 0;
+    loop {
+        match openat2(directory, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) if tries < TRIES => tries += 1,
+            opened => return opened,
+        }
+    }
+}
+
 fn real_path(opened: BorrowedFd<'_>) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))
+    fs::read_link(in_proc(opened))
+}
+
+fn in_proc(opened: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", opened.as_raw_fd())
 }
 
 /// Why a name is not served, whatever is there.
@@ -222,7 +464,7 @@ fn refused(path: &str, error: Errno) -> NotFound {
         Errno::LOOP => NotFound::Forbidden { path, why: "its links go in a circle, or through /proc" },
         Errno::NAMETOOLONG => NotFound::Forbidden { path, why: "its name is too long" },
         Errno::ACCESS => NotFound::Forbidden { path, why: "dcgi may not look into its directory" },
-        _ => NotFound::Forbidden { path, why: "it cannot be looked at" },
+        error => NotFound::Failed { path, error: error.into() },
     }
 }
 

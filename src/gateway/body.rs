@@ -1,11 +1,13 @@
 //! The response body, and the receiving end of a program's output.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
@@ -24,6 +26,7 @@ enum Content {
     #[default]
     Empty,
     Full(Bytes),
+    File(UnsyncBoxBody<Bytes, io::Error>),
     Program(Output),
 }
 
@@ -66,6 +69,13 @@ impl Body {
     /// A body that is at hand.
     pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
         Self { content: Content::Full(bytes.into()) }
+    }
+
+    /// A body that is read from a file. Where that fails, it is cut.
+    pub(crate) fn file(
+        content: impl http_body::Body<Data = Bytes, Error = io::Error> + Send + 'static,
+    ) -> Self {
+        Self { content: Content::File(UnsyncBoxBody::new(content)) }
     }
 
     /// A body that a program prints.
@@ -121,6 +131,15 @@ impl http_body::Body for Body {
                 }
                 bytes
             }
+            Content::File(file) => {
+                let frame = std::task::ready!(Pin::new(file).poll_frame(cx));
+                return Poll::Ready(frame.map(|frame| {
+                    frame.map_err(|error| {
+                        tracing::warn!("the file cannot be read on: {error}; the client's answer is cut");
+                        AnswerCut(())
+                    })
+                }));
+            }
             // All that was promised has come: no end is announced behind it.
             Content::Program(Output { remaining: Some(0), .. }) => return Poll::Ready(None),
             Content::Program(output) => match std::task::ready!(output.poll(cx)) {
@@ -147,6 +166,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => true,
             Content::Full(bytes) => bytes.is_empty(),
+            Content::File(file) => file.is_end_stream(),
             Content::Program(output) => output.remaining == Some(0),
         }
     }
@@ -155,6 +175,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::File(file) => file.size_hint(),
             Content::Program(output) => output.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

@@ -18,6 +18,9 @@ use crate::reason::Reason;
 const ENGINE_RETRY_AFTER: u64 = 5;
 
 /// What `Allow` says: programs get any method, and these are those that clients know.
+/// What can be done with a file.
+const READ: HeaderValue = HeaderValue::from_static("GET, HEAD");
+
 pub(crate) const ALLOWED: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
@@ -32,12 +35,18 @@ pub(crate) enum Failure {
     Malformed(&'static str),
     #[error("CONNECT asks for a tunnel, and this is no proxy")]
     Tunnel,
+    #[error("it is a file, which is read and nothing else")]
+    NotAllowed,
     #[error("no route matches")]
     NoRoute,
     #[error("nothing is served there: {0}")]
     NoFile(String),
     #[error("it is not served: {0}")]
     Forbidden(String),
+    #[error("what the route serves cannot be had for now")]
+    FilesExhausted(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the file system that the route's directory is on does not answer ({})", format_duration(*.0))]
+    FilesSilent(Duration),
     #[error("what the route serves cannot be had")]
     Files(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(
@@ -98,7 +107,7 @@ impl Failure {
             Self::MalformedPath(_) | Self::MalformedHost(_) | Self::Malformed(_) | Self::ClientGone => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Tunnel | Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute | Self::NoFile(_) => StatusCode::NOT_FOUND,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -108,7 +117,7 @@ impl Failure {
             Self::Busy { .. } | Self::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
             Self::Engine(error) if error.is_unreachable() => StatusCode::SERVICE_UNAVAILABLE,
             // Between a program and us there is nothing but the engine.
-            Self::Output(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Output(_) | Self::FilesExhausted(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Engine(_)
             | Self::Files(_)
             | Self::NoHeaderBlock { .. }
@@ -120,7 +129,7 @@ impl Failure {
             | Self::WrongLength { .. }
             | Self::ResponseTooLarge(_)
             | Self::TooManyRedirects => StatusCode::BAD_GATEWAY,
-            Self::DeadlinePassed(_) | Self::Idle(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::DeadlinePassed(_) | Self::Idle(_) | Self::FilesSilent(_) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -128,7 +137,7 @@ impl Failure {
         match self {
             Self::Busy { retry_after, .. } => Some(*retry_after),
             Self::Engine(error) if error.is_unreachable() => Some(ENGINE_RETRY_AFTER),
-            Self::Output(_) => Some(ENGINE_RETRY_AFTER),
+            Self::Output(_) | Self::FilesExhausted(_) => Some(ENGINE_RETRY_AFTER),
             _ => None,
         }
     }
@@ -155,6 +164,7 @@ impl Failure {
             | Self::Malformed(_)
             | Self::Tunnel
             | Self::NoRoute
+            | Self::NotAllowed
             | Self::NoFile(_) => tracing::debug!("{reason}; {consequence}"),
             Self::ClientGone
             | Self::Forbidden(_)
@@ -193,7 +203,7 @@ impl Failure {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, ALLOWED);
+            headers.insert(ALLOW, if let Self::NotAllowed = self { READ } else { ALLOWED });
         }
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds.into());
@@ -202,7 +212,8 @@ impl Failure {
     }
 }
 
-struct Escaped<'a>(&'a str);
+/// Text, for a page.
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

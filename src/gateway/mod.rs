@@ -39,7 +39,7 @@ pub use program_route::{Limits, Output, ProgramRoute, RequestBody};
 pub(crate) use answer::{Failed, Reply};
 pub(crate) use client::Client;
 pub(crate) use clock::Deadline;
-pub(crate) use failure::{ALLOWED, Failure};
+pub(crate) use failure::{ALLOWED, Escaped, Failure};
 pub(crate) use input::Input;
 
 use admission::Gate;

@@ -136,7 +136,13 @@ impl Store {
         let root = std::path::absolute(&root).map_err(failed)?;
         let store = Self { inner: Arc::new(Inner { root, pulls: Mutex::default() }), engine: None };
         let failed = |error| {
-            StoreError::storage(format!("cannot open the image store {}", store.inner.root.display()), error)
+            let shown = store.inner.root.display();
+            StoreError::storage(
+                format!(
+                    "cannot open the image store {shown}; `DCGI_STORE` names another directory for it, one that may be written"
+                ),
+                error,
+            )
         };
         if let Some(above) = store.inner.root.parent() {
             fs::create_dir_all(above).map_err(failed)?;

@@ -1,5 +1,6 @@
 //! How a handler is put together.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -9,13 +10,15 @@ use tower::Layer;
 
 use super::access_log::AccessLogLayer;
 use super::client::{ClientLayer, Proxies, ProxyHeaders};
+use super::directory::Directory;
 use super::dispatch::{Dispatch, Endpoint, Routes, Target};
 use super::request_id::RequestIdLayer;
 use super::route::{Route, RouteKind};
 use super::router::Router;
-use super::scripts::Scripts;
 use super::{Handler, Site};
-use crate::engine::Engine;
+use crate::engine::embedded::{EmbeddedEngine, RootUser};
+use crate::engine::{Engine, Program};
+use crate::files::Reader;
 use crate::gateway::Gateway;
 
 /// Makes a [`Handler`].
@@ -87,8 +90,31 @@ impl HandlerBuilder {
             let endpoint = match route.kind {
                 RouteKind::Program(program) => Endpoint::Program(gateway(program)),
                 RouteKind::Scripts(scripts) => {
+                    let program = &scripts.program.program;
+                    let reader = match program.rootfs {
+                        Some(_) if scripts.sends_files => reader(program),
+                        // Who a user of an image is, the image says.
+                        _ => by_number(program.user.as_deref()),
+                    };
                     let gateway = gateway(scripts.program.clone());
-                    Endpoint::Scripts(Scripts::new(gateway, scripts, format!("{mount}{}", route.path)))
+                    let prefix = format!("{mount}{}", route.path);
+                    Endpoint::Directory(Directory::of_scripts(
+                        gateway,
+                        scripts,
+                        prefix,
+                        reader,
+                        interrupted.clone(),
+                    ))
+                }
+                RouteKind::Files(files) => {
+                    let rootfs = Some(PathBuf::from("/"));
+                    let reader = reader(&Program { rootfs, user: files.user.clone(), ..Program::new("") });
+                    Endpoint::Directory(Directory::of_files(
+                        files,
+                        format!("{mount}{}", route.path),
+                        reader,
+                        interrupted.clone(),
+                    ))
                 }
             };
             (route.host, route.path, Target { name, endpoint })
@@ -99,5 +125,28 @@ impl HandlerBuilder {
         let stack = ClientLayer(proxies.clone()).layer(Dispatch(routes.clone()));
         let stack = RequestIdLayer.layer(AccessLogLayer.layer(stack));
         Handler { stack, site: Arc::new(Site { engine, routes, proxies, exchanges, interrupted, patience }) }
+    }
+}
+
+/// For whom files are sent beside a program in a root directory: the user who is named for it, as that directory knows them.
+fn reader(program: &Program) -> Reader {
+    if program.user.is_none() {
+        return Reader::Others;
+    }
+    match EmbeddedEngine::look_at_root(program).user {
+        Some(RootUser { uid, gid, groups }) => {
+            Reader::User { uid, groups: groups.into_iter().chain([gid]).collect() }
+        }
+        // Nobody is known by that name: they get no more than anybody.
+        None => Reader::Others,
+    }
+}
+
+/// The same for one of whom no more is known than a number: in no group but the one that is named.
+fn by_number(user: Option<&str>) -> Reader {
+    let (user, group) = user.map_or(("", ""), |user| user.split_once(':').unwrap_or((user, "")));
+    match user.parse() {
+        Ok(uid) => Reader::User { uid, groups: group.parse().into_iter().collect() },
+        Err(_) => Reader::Others,
     }
 }

@@ -11,10 +11,10 @@ use http::header::{ALLOW, SET_COOKIE};
 use http::{Method, Request, Response, request};
 use tower::{Service, ServiceExt};
 
+use super::directory::Directory;
 use super::redirect::redirected;
 use super::request_id::RequestId;
 use super::router::Router;
-use super::scripts::Scripts;
 use super::{page, refusal};
 use crate::cgi::NormalPath;
 use crate::gateway::{
@@ -45,22 +45,30 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) enum Endpoint {
     Program(Gateway),
-    Scripts(Scripts),
+    Directory(Directory),
 }
 
 impl Endpoint {
-    /// What runs programs for it.
-    fn gateway(&self) -> &Gateway {
+    /// What runs programs for it, if any.
+    fn gateway(&self) -> Option<&Gateway> {
         match self {
-            Self::Program(gateway) => gateway,
-            Self::Scripts(scripts) => scripts.gateway(),
+            Self::Program(gateway) => Some(gateway),
+            Self::Directory(directory) => directory.gateway(),
+        }
+    }
+
+    /// Whether error pages tell why.
+    fn debug_errors(&self) -> bool {
+        match self {
+            Self::Program(gateway) => gateway.debug_errors(),
+            Self::Directory(directory) => directory.debug_errors(),
         }
     }
 
     async fn answer(&self, asked: Asked) -> Result<Reply, Failed> {
         match self {
             Self::Program(gateway) => gateway.clone().oneshot(asked).await,
-            Self::Scripts(scripts) => scripts.clone().oneshot(asked).await,
+            Self::Directory(directory) => directory.clone().oneshot(asked).await,
         }
     }
 }
@@ -140,9 +148,10 @@ impl Routes {
             };
             tracing::Span::current().record("route", &*target.name);
             *route = Some(target.name.clone());
-            let gateway = target.endpoint.gateway();
-            // The whole request's: a redirect does not begin it anew.
-            deadline = gateway.deadline(deadline);
+            if let Some(gateway) = target.endpoint.gateway() {
+                // The whole request's: a redirect does not begin it anew.
+                deadline = gateway.deadline(deadline);
+            }
             let asked = Asked {
                 id: id.clone(),
                 client: client.clone(),
@@ -174,7 +183,7 @@ impl Routes {
                     }
                     input = Input::None;
                 }
-                Err(failed) => return page(&id, &failed, gateway.debug_errors()),
+                Err(failed) => return page(&id, &failed, target.endpoint.debug_errors()),
             }
         }
         refusal(&head, &Failure::TooManyRedirects.into(), false)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::request;
 
 use super::Handler;
+use super::directory::Named;
 use super::dispatch::Endpoint;
-use super::scripts::Named;
 use crate::engine::{EngineError, ImageConfig, Invocation};
 use crate::gateway::{Client, Failure, ProgramRoute};
 
@@ -26,10 +26,30 @@ pub struct Inspection {
     pub container: serde_json::Value,
 }
 
-/// Why nothing would run: the request is malformed, or no route matches.
+/// Why nothing would run.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct InspectError(#[from] Failure);
+pub struct InspectError(#[from] Reason);
+
+#[derive(Debug, thiserror::Error)]
+enum Reason {
+    /// The request is malformed, or no route matches.
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    /// It is answered without.
+    #[error("no program runs: {0}")]
+    Without(String),
+}
+
+impl From<Failure> for InspectError {
+    fn from(failure: Failure) -> Self {
+        Self(failure.into())
+    }
+}
+
+fn without(what: impl Into<String>) -> InspectError {
+    InspectError(Reason::Without(what.into()))
+}
 
 impl Handler {
     /// Finds out what a request would run. The image is looked up, and not pulled; nothing is started.
@@ -45,12 +65,20 @@ impl Handler {
         let (target, path_info) = self.site.routes.find(&client.host, &head)?;
         let (gateway, path_info, script) = match &target.endpoint {
             Endpoint::Program(gateway) => (gateway, path_info, None),
-            Endpoint::Scripts(scripts) => match scripts.named(path_info).await? {
-                Named::Script(script, rest) => (scripts.gateway(), rest, Some(script)),
-                Named::Elsewhere(path) => {
-                    return Err(Failure::Forbidden(format!("the client is sent on to {path}")).into());
+            Endpoint::Directory(directory) => {
+                match (directory.named(path_info).await?, directory.gateway()) {
+                    (Named::Script(script, rest), Some(gateway)) => (gateway, rest, Some(script)),
+                    (Named::Elsewhere(path), _) => {
+                        return Err(without(format!("the client is sent on to {path}")));
+                    }
+                    (Named::List(_), _) => {
+                        return Err(without("the client gets a list of a directory".to_owned()));
+                    }
+                    (Named::Script(..) | Named::File(_), _) => {
+                        return Err(without("the client gets a file".to_owned()));
+                    }
                 }
-            },
+            }
         };
         let (route, image, invocation, container) =
             gateway.inspect(&client, &head, &path_info, script.as_ref()).await;

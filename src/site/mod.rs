@@ -12,13 +12,15 @@ mod access_log;
 mod body;
 mod builder;
 mod client;
+mod directory;
 mod dispatch;
 mod inspect;
+mod listing;
 mod redirect;
 mod request_id;
 mod route;
 mod router;
-mod scripts;
+mod send;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -37,7 +39,7 @@ pub use builder::HandlerBuilder;
 pub use client::ProxyHeaders;
 pub use inspect::{InspectError, Inspection};
 pub use request_id::REQUEST_SPAN;
-pub use route::{Route, RouteKind, ScriptsError, ScriptsRoute};
+pub use route::{FilesRoute, Route, RouteKind, ScriptsError, ScriptsRoute};
 pub use router::{Match, Router};
 
 use access_log::LogAccess;

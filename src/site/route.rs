@@ -1,7 +1,7 @@
 //! A route: a host and a path prefix, and what answers there.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::Volume;
@@ -25,8 +25,26 @@ pub struct Route {
 pub enum RouteKind {
     /// A program in a container.
     Program(ProgramRoute),
-    /// The scripts of a directory.
+    /// The scripts of a directory, and maybe its other files.
     Scripts(ScriptsRoute),
+    /// The files of a directory.
+    Files(FilesRoute),
+}
+
+/// A directory whose files are sent. Hidden ones are not, nor what editors and administrators leave as copies.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FilesRoute {
+    /// The directory: an absolute path.
+    pub directory: PathBuf,
+    /// What is sent for a directory, the first that is there. Where none is, the directory is forbidden.
+    pub index: Vec<String>,
+    /// Whether a directory without an index is listed instead.
+    pub autoindex: bool,
+    /// `user` or `user:group`, by name or number, as this machine knows them: who is to be able to read a file for it to be
+    /// sent. Nobody: all others (the last three bits of its mode).
+    pub user: Option<String>,
+    /// Whether error pages tell why.
+    pub debug_errors: bool,
 }
 
 /// A directory whose files are programs: a request's path names one, and the rest of it is that one's `PATH_INFO`.
@@ -41,6 +59,11 @@ pub struct ScriptsRoute {
     /// What runs a script, by the ending of its name, such as `.pl`, in lower case: a command line that the script's path is
     /// put behind. An empty one, or none: the script itself is executed.
     pub handlers: BTreeMap<String, Vec<String>>,
+    /// Whether only files that a handler is for are scripts, and all others are sent as they are: to whom the program's user may
+    /// read, where it has one, else others.
+    pub sends_files: bool,
+    /// Whether a directory without an index is listed.
+    pub autoindex: bool,
 }
 
 impl ScriptsRoute {
@@ -48,11 +71,13 @@ impl ScriptsRoute {
     /// executes means nothing.
     ///
     /// # Errors
-    /// Where the directory's path is relative, or no UTF-8.
+    /// Where the directory's path is relative, no UTF-8, or `/`: it is mounted at its own path.
     pub fn new(directory: impl Into<PathBuf>, route: impl Into<ProgramRoute>) -> Result<Self, ScriptsError> {
-        let directory = directory.into();
+        // Normal, as far as that goes without looking.
+        let directory: PathBuf = directory.into().components().collect();
         let mut program = route.into();
-        let target = directory.to_str().filter(|_| directory.is_absolute()).ok_or(ScriptsError)?.to_owned();
+        let is_some = directory.is_absolute() && directory != Path::new("/");
+        let target = directory.to_str().filter(|_| is_some).ok_or(ScriptsError)?.to_owned();
         program.program.volumes.push(Volume::Bind {
             source: directory.clone(),
             target: target.clone(),
@@ -61,13 +86,21 @@ impl ScriptsRoute {
         // So that there is a command: nobody executes it.
         program.program.entrypoint = Some(vec![target]);
         program.program.command = None;
-        Ok(Self { program, directory, index: Vec::new(), handlers: BTreeMap::new() })
+        program.program.working_dir = None;
+        Ok(Self {
+            program,
+            directory,
+            index: Vec::new(),
+            handlers: BTreeMap::new(),
+            sends_files: false,
+            autoindex: false,
+        })
     }
 }
 
 /// A directory of scripts whose path cannot be told to a program.
 #[derive(Debug, thiserror::Error)]
-#[error("a directory of scripts has an absolute path, in UTF-8")]
+#[error("a directory of scripts is mounted at its own path: an absolute one, in UTF-8, and not \"/\"")]
 #[non_exhaustive]
 pub struct ScriptsError;
 
@@ -90,7 +123,14 @@ impl Route {
         match &self.kind {
             RouteKind::Program(program) => Some(program),
             RouteKind::Scripts(scripts) => Some(&scripts.program),
+            RouteKind::Files(_) => None,
         }
+    }
+}
+
+impl From<FilesRoute> for RouteKind {
+    fn from(files: FilesRoute) -> Self {
+        Self::Files(files)
     }
 }
 

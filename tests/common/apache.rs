@@ -21,13 +21,13 @@ pub struct Apache {
 const TRIES: usize = 5;
 
 impl Apache {
-    /// Serves the scripts of a folder below `/cgi/`, as whoever may enter that.
+    /// Serves the scripts of a folder below `/cgi/`, and the files of another below `/files/`, as whoever may enter them.
     #[track_caller]
-    pub fn serving(scripts: &Path) -> Self {
+    pub fn serving(scripts: &Path, files: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Its workers reach its daemon by a socket there.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let tried = (0..TRIES).find_map(|_| start(scripts, folder.path()));
+        let tried = (0..TRIES).find_map(|_| start(scripts, files, folder.path()));
         let Some((child, address)) = tried else {
             let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             panic!("Apache does not start: run scripts/prerequisites\n{log}");
@@ -53,10 +53,10 @@ impl Drop for Apache {
 }
 
 /// Starts one that listens on a free port. `None` where it ends instead.
-fn start(scripts: &Path, folder: &Path) -> Option<(Child, SocketAddr)> {
+fn start(scripts: &Path, files: &Path, folder: &Path) -> Option<(Child, SocketAddr)> {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let modules = tool("usr/lib/apache2/modules");
-    let load: String = ["mpm_event", "authz_core", "alias", "dir", "cgid"]
+    let load: String = ["mpm_event", "authz_core", "alias", "dir", "cgid", "mime", "autoindex"]
         .map(|name| format!("LoadModule {name}_module {}/mod_{name}.so\n", modules.display()))
         .concat();
     // It refuses to serve as root, and takes a user from no one else.
@@ -65,12 +65,19 @@ fn start(scripts: &Path, folder: &Path) -> Option<(Child, SocketAddr)> {
         "{load}{user}ServerRoot \"{folder}\"\nDefaultRuntimeDir \"{folder}\"\nPidFile \"{folder}/pid\"\n\
          ErrorLog \"{folder}/log\"\nScriptSock \"{folder}/cgid\"\nServerName localhost\nListen {address}\n\
          DocumentRoot \"{folder}\"\nScriptAlias /cgi/ \"{scripts}/\"\n\
-         <Directory \"{scripts}\">\nRequire all granted\nDirectoryIndex index.cgi\n</Directory>\n",
+         <Directory \"{scripts}\">\nRequire all granted\nDirectoryIndex index.cgi\n</Directory>\n\
+         TypesConfig \"{folder}/mime.types\"\nAlias /files/ \"{files}/\"\n\
+         <Directory \"{files}\">\nRequire all granted\nDirectoryIndex index.html\nOptions SymLinksIfOwnerMatch\n</Directory>\n",
+        files = files.display(),
         folder = folder.display(),
         scripts = scripts.display(),
     );
     let path = folder.join("apache.conf");
     std::fs::write(&path, config).unwrap();
+    // Debian's, in short.
+    let types =
+        "text/html html\ntext/css css\ntext/plain txt\nimage/png png\nimage/jpeg jpg\napplication/zip zip\n";
+    std::fs::write(folder.join("mime.types"), types).unwrap();
     let mut command = Command::new(tool("usr/sbin/apache2"));
     command.args(["-D", "FOREGROUND", "-f"]).arg(&path).stdin(Stdio::null());
     let libraries = ["usr/lib", "lib"].map(|libraries| {

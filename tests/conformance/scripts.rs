@@ -21,6 +21,7 @@ cases! {
     what_is_in_a_scripts_way_is_told,
     a_directory_that_is_gone_is_502_until_it_is_back,
     a_local_redirect_leads_to_another_script,
+    a_script_works_in_the_directory_that_is_there_now,
 }
 
 /// A directory of scripts, each of them the probe, and a server with it at /cgi-bin.
@@ -225,6 +226,24 @@ fn a_directory_that_is_gone_is_502_until_it_is_back(server: &Server) {
     assert!(line.contains(place.directory.to_str().unwrap()), "{line}");
     fs::rename(&aside, &place.directory).unwrap();
     place.answers("/cgi-bin/a.cgi?text&print=again", "again");
+}
+
+fn a_script_works_in_the_directory_that_is_there_now(server: &Server) {
+    let place = Place::new(server, "");
+    // Often enough that each process of a shared container has been there.
+    for turn in 0..4 {
+        let marker = format!("turn {turn}");
+        fs::write(place.directory.join("sub/marker"), &marker).unwrap();
+        for _ in 0..4 {
+            place.answers("/cgi-bin/sub/b.cgi?text&file=marker", &format!("{marker}\n"));
+        }
+        // As who unpacks a new release does it.
+        fs::rename(place.directory.join("sub"), place.directory.join("before")).unwrap();
+        fs::create_dir(place.directory.join("sub")).unwrap();
+        fs::set_permissions(place.directory.join("sub"), fs::Permissions::from_mode(0o755)).unwrap();
+        put(&place.directory.join("sub/b.cgi"));
+        fs::remove_dir_all(place.directory.join("before")).unwrap();
+    }
 }
 
 fn a_local_redirect_leads_to_another_script(server: &Server) {

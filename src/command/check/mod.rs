@@ -1,5 +1,6 @@
 //! `dcgi check`
 
+mod directory;
 mod script;
 mod writers;
 
@@ -53,7 +54,6 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         )?;
     }
     for (route, ProgramRoute { program, .. }) in served(&config.routes) {
-        let are_scripts = matches!(route.kind, RouteKind::Scripts(_));
         if program.rootfs.is_none()
             && let Err(error) = check_name(&program.image)
         {
@@ -77,9 +77,9 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 route.name()
             )?;
         }
-        let problems = match are_scripts {
-            true => Vec::new(),
-            false => script::problems(program, look.user.as_ref()),
+        let problems = match &route.kind {
+            RouteKind::Scripts(scripts) => directory::problems_of_scripts(scripts, look.user.as_ref()),
+            _ => script::problems(program, look.user.as_ref()),
         };
         for problem in problems {
             writeln!(
@@ -98,6 +98,17 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
         for refused in writers::refused(program, look.user) {
             writeln!(out, "\nwarning: route `{}`: {refused}", route.name())?;
+        }
+    }
+    for route in &config.routes {
+        if let RouteKind::Files(files) = &route.kind
+            && let Some(problem) = directory::problems(files)
+        {
+            writeln!(
+                out,
+                "\nwarning: route `{}`: {problem}: its requests will be answered with 502",
+                route.name()
+            )?;
         }
     }
     for route in &config.routes {
@@ -189,7 +200,13 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
     table.set_header([
         "ROUTE", "ENGINE", "IMAGE", "COMMAND", "OUTPUT", "NETWORK", "MEMORY", "TIMEOUT", "AT ONCE",
     ]);
-    for ((route, ProgramRoute { program, output, limits, .. }), choice) in served(routes).zip(choices) {
+    let mut choices = choices.iter();
+    for route in routes {
+        let Some(ProgramRoute { program, output, limits, .. }) = route.program() else {
+            table.add_row(of_files(route));
+            continue;
+        };
+        let Some(choice) = choices.next() else { continue };
         let command = program.entrypoint.iter().chain(&program.command).flatten();
         let command: Vec<_> = command.map(String::as_str).collect();
         table.add_row([
@@ -201,7 +218,8 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
             },
             match &route.kind {
                 RouteKind::Scripts(scripts) => {
-                    printable(&format!("scripts in {}", scripts.directory.display()))
+                    let what = if scripts.sends_files { "scripts and files in" } else { "scripts in" };
+                    printable(&format!("{what} {}", scripts.directory.display()))
                 }
                 _ if command.is_empty() => "(the image's)".to_owned(),
                 _ => printable(&command.join(" ")),
@@ -217,6 +235,18 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
         ]);
     }
     table
+}
+
+/// The row of a route that runs nothing.
+fn of_files(route: &Route) -> [String; 9] {
+    let what = match &route.kind {
+        RouteKind::Files(files) => printable(&format!("files in {}", files.directory.display())),
+        _ => String::new(),
+    };
+    let mut row = [const { String::new() }; 9].map(|_| "-".to_owned());
+    row[0] = route.name().to_string();
+    row[3] = what;
+    row
 }
 
 /// The named volumes of a program that are called as a directory is below `base`, where relative paths begin.

@@ -1,7 +1,8 @@
+use std::mem::MaybeUninit;
 use std::os::unix::fs::{chown, symlink};
 
 use proptest::prelude::*;
-use rustix::fs::{Mode, mkfifoat};
+use rustix::fs::{Mode, inotify, mkfifoat};
 use tempfile::TempDir;
 
 use super::*;
@@ -24,6 +25,24 @@ fn place() -> (TempDir, Tree) {
     (outer, tree)
 }
 
+/// Links to what somebody else owns: for root, another user's; for anybody else, root's.
+fn foreign(outer: &TempDir) -> [(PathBuf, &'static str); 3] {
+    if !rustix::process::geteuid().is_root() {
+        return [
+            ("/etc".into(), "foreign"),
+            ("/etc/passwd".into(), "foreign-file"),
+            ("/etc/none".into(), "foreign-none"),
+        ];
+    }
+    let place = outer.path().join("foreign");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("secret"), "").unwrap();
+    for path in [place.clone(), place.join("secret")] {
+        chown(path, Some(1234), None).unwrap();
+    }
+    [(place.clone(), "foreign"), (place.join("secret"), "foreign-file"), (place.join("none"), "foreign-none")]
+}
+
 fn file(path: &str, rest: &str) -> Found {
     Found::File { path: path.to_owned(), rest: rest.as_bytes().to_vec() }
 }
@@ -34,7 +53,7 @@ fn status(tree: &Tree, path: &str) -> u16 {
         Ok(_) => 0,
         Err(NotFound::Missing { .. }) => 404,
         Err(NotFound::Forbidden { .. }) => 403,
-        Err(NotFound::Unusable { .. }) => 500,
+        Err(NotFound::Failed { .. } | NotFound::Unusable { .. }) => 502,
     }
 }
 
@@ -112,13 +131,10 @@ fn links_lead_within_the_directory_or_to_what_their_owner_owns() {
         (404, 403, 403)
     );
     assert_eq!(status(&tree, "/outfolder/none"), 404);
-    if !rustix::process::geteuid().is_root() {
-        return;
+    for (target, name) in foreign(&outer) {
+        symlink(target, served.join(name)).unwrap();
     }
-    for path in ["outside", "outside/secret"] {
-        chown(outer.path().join(path), Some(1234), None).unwrap();
-    }
-    for path in ["/out", "/outfolder", "/outfolder/secret", "/outfolder/none"] {
+    for path in ["/foreign", "/foreign/secret", "/foreign/none", "/foreign-file", "/foreign-none"] {
         assert_eq!(status(&tree, path), 403, "{path}");
     }
 }
@@ -132,6 +148,35 @@ fn what_is_neither_file_nor_directory_is_forbidden() {
         assert_eq!(status(&tree, path), 403, "{path}");
     }
     assert_eq!(status(&tree, &format!("/{}", "x".repeat(256))), 403);
+}
+
+#[test]
+fn a_path_that_the_kernel_would_not_take_is_forbidden() {
+    let (_outer, tree) = place();
+    let name = "d".repeat(200);
+    let mut at = rustix::fs::open(&tree.directory, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..25 {
+        rustix::fs::mkdirat(&at, &*name, Mode::from_raw_mode(0o755)).unwrap();
+        at = openat(&at, &*name, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    let deep = |levels| format!("/{name}").repeat(levels);
+    assert_eq!(status(&tree, &deep(15)), 0);
+    let error = tree.find(deep(25).as_bytes()).unwrap_err();
+    assert!(matches!(error, NotFound::Forbidden { .. }), "{error}");
+    assert!(error.to_string().len() < 200, "{error}");
+    assert_eq!(tree.list(&deep(15)).unwrap().len(), 1);
+}
+
+#[test]
+fn what_has_run_out_may_be_had_again() {
+    for (errno, is_exhaustion) in
+        [(Errno::MFILE, true), (Errno::NFILE, true), (Errno::IO, false), (Errno::STALE, false)]
+    {
+        let error = refused("/x", errno);
+        assert_eq!(error.is_exhaustion(), is_exhaustion, "{error}");
+        assert!(matches!(error, NotFound::Failed { .. }));
+    }
+    assert!(!refused("/x", Errno::NOENT).is_exhaustion());
 }
 
 #[test]
@@ -161,20 +206,27 @@ fn segment() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn nothing_outside_is_ever_found(segments in prop::collection::vec(segment(), 0..8)) {
+    fn nothing_outside_is_ever_found_or_opened(segments in prop::collection::vec(segment(), 0..8)) {
         let (outer, tree) = place();
-        symlink("../outside", tree.directory.join("out")).unwrap();
+        let [(place, _), (file, _), _] = foreign(&outer);
+        symlink(&place, tree.directory.join("out")).unwrap();
+        symlink(&file, tree.directory.join("sub/secret")).unwrap();
         symlink("..", tree.directory.join("sub/up")).unwrap();
-        let foreign = rustix::process::geteuid().is_root();
-        if foreign {
-            chown(outer.path().join("outside"), Some(1234), None).unwrap();
-            chown(outer.path().join("outside/secret"), Some(1234), None).unwrap();
+        // Ours alone: of what is everybody's, others open files too.
+        let watcher = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        if place.starts_with(outer.path()) {
+            inotify::add_watch(&watcher, &place, inotify::WatchFlags::OPEN).unwrap();
         }
         let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
-        if let Ok(Found::File { path: found, .. }) = tree.find(path.as_bytes()) {
+        if let Ok((Found::File { path: found, .. }, Some(candidate))) = tree.look(path.as_bytes()) {
+            let inside = fs::canonicalize(&tree.directory).unwrap();
             let real = fs::canonicalize(format!("{}{found}", tree.directory.display())).unwrap();
-            let inside = real.starts_with(fs::canonicalize(tree.directory).unwrap());
-            prop_assert!(inside || !foreign, "{path} is {}", real.display());
+            prop_assert!(real.starts_with(&inside), "{path} is {}", real.display());
+            let opened = candidate.open().unwrap();
+            prop_assert_eq!(real_path(opened.as_fd()).unwrap(), real);
         }
+        let mut events = [MaybeUninit::uninit(); 4096];
+        let seen = inotify::Reader::new(&watcher, &mut events).next().is_ok();
+        prop_assert!(!seen, "{} was opened", path);
     }
 }

@@ -27,7 +27,7 @@ macro_rules! chapters {
 /// In the order in which they are wanted.
 const CHAPTERS: [Chapter; 12] = chapters![
     "configuration", "Configuration", "Which path runs what, and how much it may use.";
-    "scripts", "Directories of scripts", "A cgi-bin as it is: which file answers, what runs it, and what is not served.";
+    "scripts", "Scripts and files", "A cgi-bin or a web root as it is: which file answers, what runs it, what is not served.";
     "writing-an-image", "Writing an image", "From a script or a program to an image, and why it does not work.";
     "errors-and-limits", "Errors and limits", "What a client gets when something fails, and what the log says.";
     "cgi-environment", "The CGI environment", "What a program finds, and by which rule.";

@@ -176,6 +176,16 @@ impl Mounts<'_> {
         steps.pivot(scratch);
         for own in self.own.iter().filter(|own| own.above.is_none()) {
             let at = Path::new(own.given);
+            if let Root::Machine { hidden } = &self.spec.root
+                && let Some(hidden) = hidden.iter().find(|hidden| at != *hidden && at.starts_with(hidden))
+            {
+                return Err(PlanError::refused(format!(
+                    "{} lies in {}, of which a program sees nothing where this machine is its root, so that nothing can be mounted \
+                     there: put it elsewhere, such as below /srv",
+                    own.given,
+                    hidden.display()
+                )));
+            }
             if PARTS.iter().any(|part| at.starts_with(part)) && !self.rootfs.has(own.given) {
                 return Err(PlanError::refused(format!(
                     "there is no {} on this machine to mount something at: make it, or mount it elsewhere",

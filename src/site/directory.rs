@@ -1,0 +1,300 @@
+//! A directory: which of its scripts a request is for, or which of its files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::LOCATION;
+use http::{HeaderValue, Method, Response, StatusCode, request};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt};
+
+use super::listing;
+use super::route::{FilesRoute, ScriptsRoute};
+use super::send::{Sendable, send};
+use crate::files::{Found, NotFound, Reader, Tree};
+use crate::gateway::{Asked, Body, Failed, Failure, Gateway, Reply, Script};
+
+/// What is escaped in the path of a URI: all that RFC 3986 §3.3 does not have in a segment, and `;`, for old clients.
+pub(super) const PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b';')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Answers by the script or the file that a request's path names: a [`tower::Service`].
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    /// What runs scripts.
+    gateway: Option<Gateway>,
+    inner: Arc<Inner>,
+    interrupted: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Inner {
+    tree: Tree,
+    directory: PathBuf,
+    index: Vec<String>,
+    scripts: Scripts,
+    /// Whether a directory without an index is listed.
+    autoindex: bool,
+    debug_errors: bool,
+    /// What stands in front of a file's path in the requests of clients.
+    prefix: String,
+    /// For looks at the directory.
+    places: Arc<Semaphore>,
+}
+
+/// How many threads may look at a directory at once. On a file system that does not answer, they are lost to other routes.
+const MOST_LOOKS: usize = 8;
+
+/// How long a file system may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which files are scripts.
+#[derive(Debug)]
+enum Scripts {
+    None,
+    All(Handlers),
+    /// Those that a handler is named for. All others are sent.
+    Handled(Handlers),
+}
+
+type Handlers = BTreeMap<String, Vec<String>>;
+
+/// What a path names.
+pub(super) enum Named {
+    /// A script, and what is left of the path for it.
+    Script(Script, Vec<u8>),
+    /// A file to be sent.
+    File(Sendable),
+    /// A page that lists a directory.
+    List(String),
+    /// A directory, whose paths end with a slash.
+    Elsewhere(String),
+}
+
+impl Directory {
+    /// A directory of scripts. `prefix`: the route's path with whatever a router above has stripped; `reader`: for whom files
+    /// are sent, where they are.
+    pub(super) fn of_scripts(
+        gateway: Gateway,
+        route: ScriptsRoute,
+        prefix: String,
+        reader: Reader,
+        interrupted: CancellationToken,
+    ) -> Self {
+        let scripts = match route.sends_files {
+            true => Scripts::Handled(route.handlers),
+            false => Scripts::All(route.handlers),
+        };
+        let inner = Inner {
+            tree: Tree::new(&route.directory).read_by(reader),
+            directory: route.directory,
+            index: route.index,
+            scripts,
+            autoindex: route.autoindex,
+            debug_errors: route.program.debug_errors,
+            prefix,
+            places: places(),
+        };
+        Self { gateway: Some(gateway), inner: Arc::new(inner), interrupted }
+    }
+
+    /// A directory of files.
+    pub(super) fn of_files(
+        route: FilesRoute,
+        prefix: String,
+        reader: Reader,
+        interrupted: CancellationToken,
+    ) -> Self {
+        let inner = Inner {
+            tree: Tree::new(&route.directory).read_by(reader),
+            directory: route.directory,
+            index: route.index,
+            scripts: Scripts::None,
+            autoindex: route.autoindex,
+            debug_errors: route.debug_errors,
+            prefix,
+            places: places(),
+        };
+        Self { gateway: None, inner: Arc::new(inner), interrupted }
+    }
+
+    pub(super) fn gateway(&self) -> Option<&Gateway> {
+        self.gateway.as_ref()
+    }
+
+    /// Whether error pages tell why.
+    pub(super) fn debug_errors(&self) -> bool {
+        self.inner.debug_errors
+    }
+
+    /// What a path below the route's prefix names.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn named(&self, path: Vec<u8>) -> Result<Named, Failure> {
+        let inner = self.inner.clone();
+        let looking = async {
+            // Held by the look, and not by who waits for it: one that does not return keeps its place.
+            let place = inner.places.clone().acquire_owned().await.map_err(|_| Failure::Interrupted)?;
+            let looked = tokio::task::spawn_blocking(move || {
+                let named = inner.named(&path);
+                drop(place);
+                named
+            });
+            looked.await.unwrap_or(Err(Failure::Interrupted))
+        };
+        tokio::select! {
+            biased;
+            named = looking => named,
+            () = tokio::time::sleep(PATIENCE) => Err(Failure::FilesSilent(PATIENCE)),
+            () = self.interrupted.cancelled() => Err(Failure::Interrupted),
+        }
+    }
+}
+
+impl Service<Asked> for Directory {
+    type Response = Reply;
+    type Error = Failed;
+    type Future = BoxFuture<'static, Result<Reply, Failed>>;
+
+    /// Always ready: where there is no place, the answer is that.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut asked: Asked) -> Self::Future {
+        let directory = self.clone();
+        async move {
+            let path = std::mem::take(&mut asked.path_info);
+            let response = match (directory.named(path).await?, directory.gateway) {
+                (Named::Script(script, rest), Some(gateway)) => {
+                    asked.path_info = rest;
+                    asked.script = Some(script);
+                    return gateway.oneshot(asked).await;
+                }
+                (Named::Script(script, _), None) => return Err(Failure::NoFile(script.name).into()),
+                (Named::Elsewhere(path), _) => moved(&path, &asked.head),
+                // RFC 9110 §9.1: who has no other method for it says so.
+                (Named::File(_) | Named::List(_), _) if !is_read(&asked.head.method) => {
+                    return Err(Failure::NotAllowed.into());
+                }
+                (Named::File(file), _) => send(file, &asked.head).await?,
+                (Named::List(page), _) => listing::response(page),
+            };
+            Ok(Reply::Response(response))
+        }
+        .boxed()
+    }
+}
+
+impl Inner {
+    fn named(&self, path: &[u8]) -> Result<Named, Failure> {
+        let (found, candidate) = match self.tree.look(path)? {
+            (Found::Directory { path, has_slash: false }, _) => {
+                return Ok(Named::Elsewhere(format!("{}{path}/", self.prefix)));
+            }
+            (Found::Directory { path, .. }, _) => match self.tree.index(&path, &self.index)? {
+                Some(index) => self.tree.look(index.as_bytes())?,
+                None if self.autoindex => {
+                    let page = listing::page(&format!("{}{path}/", self.prefix), &self.tree.list(&path)?);
+                    return Ok(Named::List(page));
+                }
+                None => {
+                    let why = match self.index.is_empty() {
+                        true => "it is a directory, and the route names no `index`",
+                        false => "it is a directory, and none of the route's `index` is in it",
+                    };
+                    return Err(Failure::Forbidden(format!("{path}/: {why}")));
+                }
+            },
+            found => found,
+        };
+        let (Found::File { path: name, rest }, Some(candidate)) = (found, candidate) else {
+            return Err(Failure::NoFile("an index that is gone".to_owned()));
+        };
+        if let Some(handler) = self.handler(&name) {
+            // UTF-8 both, as they were found to be.
+            let file = format!("{}{name}", self.directory.display());
+            let command = handler.iter().cloned().chain([file.clone()]).collect();
+            return Ok(Named::Script(Script { name, file, command }, rest));
+        }
+        if !rest.is_empty() {
+            return Err(Failure::NoFile(format!("{name}: it is a file, and nothing is below it")));
+        }
+        Ok(Named::File(Sendable::open(&self.tree, &candidate)?))
+    }
+
+    /// What runs a file, in front of it, if it is a script. A name may be written in capitals: nobody means another file by
+    /// that.
+    fn handler(&self, name: &str) -> Option<&[String]> {
+        let ending = Path::new(name).extension().and_then(|ending| ending.to_str());
+        let ending = ending.map(|ending| format!(".{}", ending.to_ascii_lowercase()));
+        let handler =
+            |handlers| ending.and_then(|ending| Handlers::get(handlers, &ending)).map(Vec::as_slice);
+        match &self.scripts {
+            Scripts::None => None,
+            Scripts::All(handlers) => Some(handler(handlers).unwrap_or_default()),
+            Scripts::Handled(handlers) => handler(handlers),
+        }
+    }
+}
+
+fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MOST_LOOKS))
+}
+
+/// Whether a method asks for what is there.
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// That it is there under another path.
+///
+/// SECURITY: the path is the directory's own, not what the client wrote, which may begin with two slashes and so be another
+/// host's.
+fn moved(path: &str, head: &request::Parts) -> Response<Body> {
+    let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let location = format!("{}{query}", utf8_percent_encode(path, PATH));
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    // A query has passed through a parser that lets nothing else through.
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+impl From<NotFound> for Failure {
+    fn from(error: NotFound) -> Self {
+        match error {
+            NotFound::Missing { .. } => Self::NoFile(error.to_string()),
+            NotFound::Forbidden { .. } => Self::Forbidden(error.to_string()),
+            NotFound::Failed { .. } | NotFound::Unusable { .. } if error.is_exhaustion() => {
+                Self::FilesExhausted(error.into())
+            }
+            NotFound::Failed { .. } | NotFound::Unusable { .. } => Self::Files(error.into()),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! A file as a response: by tower-http, which knows ranges, conditions and media types.
+//!
+//! It asks for files by name; here it gets those that have been opened already, and no others.
+
+use std::future::{Ready, ready};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use http::header::{ACCEPT_ENCODING, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, request};
+use rustix::fs::Stat;
+use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
+use tower_http::services::ServeDir;
+use tower_http::services::fs::{self, Backend, DefaultServeDirFallback};
+
+use crate::files::{Candidate, NotFound, Tree};
+use crate::gateway::{Body, Failure};
+
+/// What is read of a file at once. More of a small one than most have.
+const PIECE: usize = 64 << 10;
+const LARGE_PIECE: usize = 256 << 10;
+
+/// How the names of compressed siblings end.
+const COMPRESSED: [&str; 3] = [".gz", ".br", ".zst"];
+
+/// A file that is sent, and its compressed siblings.
+#[derive(Clone, Debug)]
+pub(super) struct Sendable {
+    /// How its name ends, for its media type.
+    ending: String,
+    /// Each with what its name has behind the file's own.
+    opened: Arc<Vec<(&'static str, Opened)>>,
+}
+
+/// A file, or the first piece of it.
+#[derive(Debug)]
+struct Opened {
+    metadata: Metadata,
+    content: Mutex<Option<Content>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Metadata {
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+/// A file's content, as it is read.
+#[derive(Debug)]
+enum Content {
+    /// All of a small one.
+    Whole(io::Cursor<Vec<u8>>),
+    File(tokio::fs::File),
+}
+
+/// What tower-http reads.
+#[derive(Debug)]
+pub(super) struct Reading {
+    metadata: Metadata,
+    content: Content,
+}
+
+impl Sendable {
+    /// Opens a file that was found in a tree. Blocks.
+    ///
+    /// # Errors
+    /// Where it may not be read.
+    pub(super) fn open(tree: &Tree, candidate: &Candidate) -> Result<Self, NotFound> {
+        let path = Path::new(candidate.path());
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let mut opened =
+            vec![("", Opened::new(candidate.open()?).map_err(|error| candidate.unreadable(&error))?)];
+        for name in COMPRESSED {
+            let sibling = candidate.sibling(tree, name).and_then(|file| Opened::new(file).ok());
+            opened.extend(sibling.map(|sibling| (name, sibling)));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let ending = if ending.chars().all(plain) { ending.to_owned() } else { String::new() };
+        Ok(Self { ending, opened: Arc::new(opened) })
+    }
+
+    /// The one that tower-http means by a path.
+    fn at(&self, path: &Path) -> io::Result<&Opened> {
+        let asked = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let own = self.name();
+        let found = self.opened.iter().find(|(ending, _)| asked.strip_prefix(&own) == Some(ending));
+        found.map(|(_, opened)| opened).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// What tower-http is told that it is called.
+    fn name(&self) -> String {
+        match &*self.ending {
+            "" => "file".to_owned(),
+            ending => format!("file.{ending}"),
+        }
+    }
+}
+
+impl Opened {
+    fn new(file: std::fs::File) -> io::Result<Self> {
+        let metadata = Metadata::of(&rustix::fs::fstat(&file)?);
+        let content = match usize::try_from(metadata.size) {
+            Ok(size @ ..=PIECE) => {
+                let mut whole = Vec::with_capacity(size);
+                io::Read::read_to_end(&mut io::Read::take(&file, metadata.size), &mut whole)?;
+                // Shorter by now, it is what it is.
+                let metadata = Metadata { size: whole.len() as u64, ..metadata };
+                return Ok(Self {
+                    metadata,
+                    content: Mutex::new(Some(Content::Whole(io::Cursor::new(whole)))),
+                });
+            }
+            _ => Content::File(tokio::fs::File::from_std(file)),
+        };
+        Ok(Self { metadata, content: Mutex::new(Some(content)) })
+    }
+}
+
+impl Metadata {
+    fn of(found: &Stat) -> Self {
+        let seconds = u64::try_from(found.st_mtime).ok();
+        let nanoseconds = u32::try_from(found.st_mtime_nsec).unwrap_or(0);
+        let modified =
+            seconds.map(|seconds| SystemTime::UNIX_EPOCH + std::time::Duration::new(seconds, nanoseconds));
+        Self { size: u64::try_from(found.st_size).unwrap_or(0), modified }
+    }
+}
+
+/// Answers a GET or HEAD with a file.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(super) async fn send(file: Sendable, head: &request::Parts) -> Result<Response<Body>, Failure> {
+    let mut headers = head.headers.clone();
+    // Of what it does not understand, it is as if it were not there (RFC 9110 §14.2): tower-http refuses it.
+    if !headers.get(RANGE).is_some_and(is_of_bytes) {
+        headers.remove(RANGE);
+    }
+    // Only of what the client has a part of is the rest of use to it (RFC 9110 §13.1.5). tower-http does not look.
+    if let Some(validator) = headers.remove(IF_RANGE)
+        && let Some(range) = headers.remove(RANGE)
+    {
+        let known = serve(&file, Method::HEAD, headers.clone()).await?;
+        if is_same(&validator, known.headers()) {
+            headers.insert(RANGE, range);
+        }
+    }
+    serve(&file, head.method.clone(), headers).await
+}
+
+/// Whether ranges are in bytes, and nothing else is said of them.
+fn is_of_bytes(range: &HeaderValue) -> bool {
+    let (unit, ranges) = range.as_bytes().split_at_checked(6).unwrap_or_default();
+    let in_place = |byte: &u8| byte.is_ascii_digit() || b"-, \t".contains(byte);
+    unit.eq_ignore_ascii_case(b"bytes=") && ranges.contains(&b'-') && ranges.iter().all(in_place)
+}
+
+/// Whether a validator is that of a response.
+fn is_same(validator: &HeaderValue, headers: &HeaderMap) -> bool {
+    let known = match validator.as_bytes().first() {
+        Some(b'"') => headers.get(ETAG),
+        // A weak one, in no case.
+        _ => headers.get(LAST_MODIFIED),
+    };
+    known == Some(validator)
+}
+
+async fn serve(file: &Sendable, method: Method, headers: HeaderMap) -> Result<Response<Body>, Failure> {
+    let uri = format!("/{}", file.name()).parse::<Uri>();
+    let mut request = Request::new(Body::default());
+    *request.uri_mut() = uri.map_err(|error| Failure::Files(error.into()))?;
+    *request.method_mut() = method;
+    *request.headers_mut() = headers;
+    let is_large = file.opened.iter().any(|(_, opened)| opened.metadata.size > PIECE as u64);
+    let mut service: ServeDir<DefaultServeDirFallback, Sendable> = ServeDir::with_backend("", file.clone())
+        .append_index_html_on_directories(false)
+        .redirect_to_trailing_slash(false)
+        .ignore_multi_range_requests(true)
+        .with_buf_chunk_size(if is_large { LARGE_PIECE } else { PIECE });
+    // Who has none needs no `Vary`, and no look at what the client takes.
+    if file.opened.len() > 1 {
+        service = service.precompressed_gzip().precompressed_br().precompressed_zstd();
+    } else {
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
+    let response = service.try_call(request).await.map_err(|error| Failure::Files(error.into()))?;
+    if response.status() == StatusCode::NOT_FOUND {
+        return Err(Failure::Files("a file that was opened is not there".into()));
+    }
+    Ok(response.map(Body::file))
+}
+
+impl Backend for Sendable {
+    type File = Reading;
+    type Metadata = Metadata;
+    type OpenFuture = Ready<io::Result<Reading>>;
+    type MetadataFuture = Ready<io::Result<Metadata>>;
+
+    fn open(&self, path: PathBuf) -> Self::OpenFuture {
+        ready(self.at(&path).and_then(|opened| {
+            let content = opened.content.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let content = content.ok_or(io::ErrorKind::NotFound)?;
+            Ok(Reading { metadata: opened.metadata, content })
+        }))
+    }
+
+    fn metadata(&self, path: PathBuf) -> Self::MetadataFuture {
+        ready(self.at(&path).map(|opened| opened.metadata))
+    }
+}
+
+impl fs::Metadata for Metadata {
+    fn is_dir(&self) -> bool {
+        false
+    }
+
+    fn modified(&self) -> io::Result<SystemTime> {
+        self.modified.ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl fs::File for Reading {
+    type Metadata = Metadata;
+    type MetadataFuture<'a> = Ready<io::Result<Metadata>>;
+
+    fn metadata(&self) -> Self::MetadataFuture<'_> {
+        ready(Ok(self.metadata))
+    }
+}
+
+impl AsyncRead for Reading {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.content {
+            Content::Whole(whole) => Pin::new(whole).poll_read(cx, into),
+            Content::File(file) => Pin::new(file).poll_read(cx, into),
+        }
+    }
+}
+
+impl AsyncSeek for Reading {
+    fn start_seek(mut self: Pin<&mut Self>, position: io::SeekFrom) -> io::Result<()> {
+        match &mut self.content {
+            Content::Whole(whole) => Pin::new(whole).start_seek(position),
+            Content::File(file) => Pin::new(file).start_seek(position),
+        }
+    }
+
+    fn poll_complete(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        match &mut self.content {
+            Content::Whole(whole) => Pin::new(whole).poll_complete(cx),
+            Content::File(file) => Pin::new(file).poll_complete(cx),
+        }
+    }
+}
