@@ -37,6 +37,7 @@ use crate::engine::{Network, Volume};
 use crate::site::{ProxyHeaders, Route};
 
 mod address;
+mod around;
 mod capability;
 mod error;
 mod listen;

@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use http::HeaderMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::engine::{EngineChoice, ImageConfig, Isolation, Network, Program, PullPolicy, Warm};
 use crate::gateway::{Output, ProgramRoute, RequestBody};
-use crate::site::{FilesRoute, Route, ScriptsRoute};
+use crate::site::{Access, FilesRoute, RedirectRoute, Rewrite, Route, RouteKind, ScriptsRoute};
 use crate::variables::is_request_variable;
 
 use super::address;
+use super::around;
 use super::capability::capability;
 use super::error::Problems;
 use super::mount;
@@ -50,8 +52,28 @@ struct Draft {
     /// The directory of files, where it has one.
     files: Option<PathBuf>,
     autoindex: bool,
+    rewrite: Vec<Rewrite>,
+    /// Where it sends clients, where it does.
+    redirect: Option<String>,
+    status: Option<u16>,
+    access: Access,
+    headers: HeaderMap,
+    error_pages: BTreeMap<u16, String>,
+    compress: bool,
     index: Vec<String>,
     handlers: BTreeMap<String, Vec<String>>,
+}
+
+/// What a route serves, where that is not one program.
+struct Served {
+    scripts: Option<PathBuf>,
+    files: Option<PathBuf>,
+    redirect: Option<String>,
+    status: Option<u16>,
+    index: Vec<String>,
+    autoindex: bool,
+    handlers: BTreeMap<String, Vec<String>>,
+    rewrite: Vec<Rewrite>,
 }
 
 /// Which limits of the container the file itself says, in `[defaults]` or in the route.
@@ -121,7 +143,8 @@ pub(super) fn routes(
     let mut base = Draft::new();
     base.route.program.engine = engine;
     let mut section = Section::new(defaults, " in [defaults]".to_owned(), context.problems);
-    for key in ["path", "host", "command", "entrypoint", "scripts", "static"] {
+    for key in ["path", "host", "command", "entrypoint", "scripts", "static", "redirect", "status", "rewrite"]
+    {
         section.refuse(key, "is out of place: each route has its own");
     }
     base.read(&mut section, context.base);
@@ -186,6 +209,13 @@ impl Draft {
             scripts: None,
             files: None,
             autoindex: false,
+            rewrite: Vec::new(),
+            redirect: None,
+            status: None,
+            access: Access::default(),
+            headers: HeaderMap::new(),
+            error_pages: BTreeMap::new(),
+            compress: false,
             index: Vec::new(),
             handlers: BTreeMap::new(),
         }
@@ -200,14 +230,17 @@ impl Draft {
     ) -> Option<(Option<String>, String)> {
         self.scripts = section.get("scripts", |value| served(value, context, "./cgi-bin"));
         self.files = section.get("static", |value| served(value, context, "./htdocs"));
+        self.redirect = section.get("redirect", around::redirect);
+        self.status = section.get("status", around::redirect_status);
+        section.set_list(&mut self.rewrite, "rewrite", around::rewrite);
         let path = section.get("path", address::path);
         self.path = path.clone().unwrap_or_default();
         self.host = section.get("host", address::host);
         section.set_list(&mut self.route.program.entrypoint, "entrypoint", any_string);
         section.set_list(&mut self.route.program.command, "command", any_string);
         // Files need none.
-        let is_files = section.has("static") && !section.has("scripts");
-        let has_root = is_files || ["image", "rootfs"].iter().any(|key| section.has(key));
+        let is_answered = section.has("redirect") || section.has("static") && !section.has("scripts");
+        let has_root = is_answered || ["image", "rootfs"].iter().any(|key| section.has(key));
         let Program { image, rootfs, .. } = &self.route.program;
         let has_root = has_root || rootfs.is_some() || !image.is_empty();
         let required = if has_root { &["path"][..] } else { &["path", "image"] };
@@ -301,6 +334,18 @@ impl Draft {
         let handlers = section.entries("handlers", ending, command_line);
         self.handlers.extend(handlers.into_iter().map(|(ending, line)| (ending.to_ascii_lowercase(), line)));
         section.set(&mut self.autoindex, "autoindex", boolean);
+        section.set_list(&mut self.access.allow_from, "allow_from", around::network);
+        section.set(&mut self.access.rate_limit, "rate_limit", around::rate_limit);
+        section.set(&mut self.access.auth, "auth", |value| around::auth(value, base));
+        for (name, value) in section.entries("headers", around::header_name, around::header_value) {
+            if let Ok(name) = http::HeaderName::try_from(name) {
+                self.headers.insert(name, value);
+            }
+        }
+        section.set(&mut self.compress, "compress", boolean);
+        let pages = section.entries("error_pages", around::failing_status, around::error_page);
+        self.error_pages
+            .extend(pages.into_iter().filter_map(|(status, page)| Some((status.parse().ok()?, page))));
     }
 
     /// The route, once what its keys say together makes sense.
@@ -335,7 +380,7 @@ impl Draft {
         if section.has("image") {
             section.complain("rootfs", "a route has an image or a root directory, not both");
         } else if program.rootfs.is_some() {
-            let has_command = section.has("scripts") || section.has("static");
+            let has_command = ["scripts", "static", "redirect"].iter().any(|key| section.has(key));
             if program.command_line(&ImageConfig::default()).is_empty() && !has_command {
                 // Where it stands; it may be among the defaults.
                 let key = if section.has("rootfs") { "rootfs" } else { "path" };
@@ -349,72 +394,19 @@ impl Draft {
                 route.program.env.entry(name).or_insert(value);
             }
         }
-        let has_files = section.has("static");
-        if !has_files {
-            section.complain("autoindex", "only a route with `static` has it");
-        }
-        let Some(directory) = self.scripts else {
-            section.complain("handlers", "only a route with `scripts` has it");
-            if !has_files {
-                section.complain("index", "only a route with `scripts` or `static` has it");
-                return Route { host, ..Route::new(path, route) };
-            }
-            for key in OF_PROGRAMS {
-                section.complain(
-                    key,
-                    "a route with `static` alone runs nothing: leave it out, or name `scripts` too",
-                );
-            }
-            let files = FilesRoute {
-                directory: self.files.unwrap_or_default(),
-                index: self.index,
-                autoindex: self.autoindex,
-                user: route.program.user,
-                debug_errors: route.debug_errors,
-            };
-            return Route { host, ..Route::new(path, files) };
+        let Self { access, headers, error_pages, compress, .. } = self;
+        let served = Served {
+            scripts: self.scripts,
+            files: self.files,
+            redirect: self.redirect,
+            status: self.status,
+            index: self.index,
+            autoindex: self.autoindex,
+            handlers: self.handlers,
+            rewrite: self.rewrite,
         };
-        if self.files.is_some_and(|files| files != directory) {
-            let why = "`scripts` is another directory: beside scripts, files are sent of the same one; make it two routes";
-            section.complain("static", why);
-        }
-        if has_files && self.handlers.is_empty() {
-            let why = "beside `static`, `handlers` say which files are scripts, such as `{ \".cgi\" = [] }`: all others are sent";
-            section.complain("scripts", why);
-        }
-        let by_handlers =
-            "each script is a program: `handlers` say what runs one that is not executable itself";
-        section.complain("entrypoint", by_handlers);
-        section.complain("command", by_handlers);
-        section.complain("script_filename", "a route with `scripts` names each script itself");
-        section.complain("working_dir", "each script's is the directory that it lies in");
-        let key = if section.has("scripts") { "scripts" } else { "path" };
-        let scripts = match ScriptsRoute::new(directory, route) {
-            Ok(scripts) => scripts,
-            Err(error) => {
-                section.complain(key, &error.to_string());
-                return Route { host, ..Route::new(path, Program::new("")) };
-            }
-        };
-        if let Some(target) = mount::mounted_twice(&scripts.program.program) {
-            section.complain(
-                key,
-                &format!("`{target}` is mounted by `volumes` or `tmpfs` too; leave it out there"),
-            );
-        }
-        Route {
-            host,
-            ..Route::new(
-                path,
-                ScriptsRoute {
-                    index: self.index,
-                    handlers: self.handlers,
-                    sends_files: has_files,
-                    autoindex: self.autoindex,
-                    ..scripts
-                },
-            )
-        }
+        let route = Route::new(path, served.into_kind(route, section));
+        Route { host, access, headers, error_pages, compress, ..route }
     }
 
     /// Notes where a mount hides another, if this section mounts anything.
@@ -424,6 +416,85 @@ impl Draft {
             section
                 .complain(key, &format!("`{target}` is mounted twice; `volumes` and `tmpfs` share no path"));
         }
+    }
+}
+
+// === impl Served ===
+
+impl Served {
+    /// What the route is, with what its keys say of a program.
+    fn into_kind(self, route: ProgramRoute, section: &Section<'_>) -> RouteKind {
+        let has_files = section.has("static");
+        if !has_files {
+            section.complain("autoindex", "only a route with `static` has it");
+        }
+        if !section.has("redirect") {
+            section.complain("status", "only a route with `redirect` has it");
+        }
+        if !section.has("scripts") {
+            section.complain("handlers", "only a route with `scripts` has it");
+            section.complain("rewrite", "only a route with `scripts` has it");
+        }
+        if let Some(to) = self.redirect {
+            for key in OF_PROGRAMS.iter().chain(&["scripts", "static", "index", "user"]) {
+                section.complain(
+                    key,
+                    "a route with `redirect` sends clients on, and nothing else: leave it out",
+                );
+            }
+            return RedirectRoute { to, status: self.status.unwrap_or(301) }.into();
+        }
+        let Some(directory) = self.scripts else {
+            if !has_files {
+                section.complain("index", "only a route with `scripts` or `static` has it");
+                return route.into();
+            }
+            for key in OF_PROGRAMS {
+                let why = "a route with `static` alone runs nothing: leave it out, or name `scripts` too";
+                section.complain(key, why);
+            }
+            return FilesRoute {
+                directory: self.files.unwrap_or_default(),
+                index: self.index,
+                autoindex: self.autoindex,
+                user: route.program.user,
+                debug_errors: route.debug_errors,
+            }
+            .into();
+        };
+        if self.files.is_some_and(|files| files != directory) {
+            let why = "`scripts` is another directory: beside scripts, files are sent of the same one; make it two routes";
+            section.complain("static", why);
+        }
+        if has_files && self.handlers.is_empty() {
+            let why = "beside `static`, `handlers` say which files are scripts, such as `{ \".cgi\" = [] }`: all others are sent";
+            section.complain("scripts", why);
+        }
+        let by_handlers = "each script is a program; `handlers` say what runs it, where that is not itself";
+        section.complain("entrypoint", by_handlers);
+        section.complain("command", by_handlers);
+        section.complain("script_filename", "a route with `scripts` names each script itself");
+        section.complain("working_dir", "each script's is the directory that it lies in");
+        let scripts = match ScriptsRoute::new(directory, route) {
+            Ok(scripts) => scripts,
+            Err(error) => {
+                section.complain("scripts", &error.to_string());
+                return Program::new("").into();
+            }
+        };
+        if let Some(target) = mount::mounted_twice(&scripts.program.program) {
+            let why = format!("`{target}` is mounted by `volumes` or `tmpfs` too; leave it out there");
+            section.complain("scripts", &why);
+        }
+        ScriptsRoute {
+            index: self.index,
+            handlers: self.handlers,
+            sends_files: has_files,
+            autoindex: self.autoindex,
+            rewrite: self.rewrite,
+            ..scripts
+        }
+        .into()
     }
 }
 

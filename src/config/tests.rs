@@ -946,6 +946,92 @@ fn what_makes_no_sense_of_files_is_refused() {
     }
 }
 
+// === what stands around ===
+
+#[test]
+fn a_redirect_needs_no_image() {
+    let text = "[[route]]\npath = '/old'\nredirect = 'https://new.example/{path}'\nstatus = 308\n";
+    let RouteKind::Redirect(redirect) = whole_route(text).kind else { panic!("it is another kind") };
+    assert_eq!((&*redirect.to, redirect.status), ("https://new.example/{path}", 308));
+}
+
+#[test]
+fn who_may_is_read_with_what_every_answer_has() {
+    let route = whole_route(&format!(
+        "{ROUTE}allow_from = ['10.0.0.0/8', '::1']\nrate_limit = '20/m/100'\ncompress = true\n\
+         auth = {{ basic = './users', groups = '/g', realm = 'Staff', require = ['ada', '@ops'] }}\n\
+         headers = {{ X-Frame-Options = 'DENY' }}\nerror_pages = {{ 404 = '/errors/404.html', 502 = '/down.cgi?x' }}\n"
+    ));
+    let limit = route.access.rate_limit.unwrap();
+    assert_eq!((limit.requests.get(), limit.per.as_secs(), limit.burst.get()), (20, 60, 100));
+    assert_eq!(route.access.allow_from.len(), 2);
+    let auth = route.access.auth.unwrap();
+    assert_eq!((auth.file, auth.groups), (PathBuf::from("/etc/dcgi/users"), Some(PathBuf::from("/g"))));
+    assert_eq!((&*auth.realm, auth.require), ("Staff", vec!["ada".to_owned(), "@ops".to_owned()]));
+    assert_eq!(route.headers["x-frame-options"], "DENY");
+    assert_eq!(route.error_pages[&502], "/down.cgi?x");
+    assert!(route.compress);
+}
+
+#[test]
+fn what_stands_around_is_refused_with_what_it_could_be() {
+    for (line, why) in [
+        ("redirect = 'ftp://x/'", "expected a URL such as"),
+        ("redirect = '//evil'", "expected a URL such as"),
+        ("redirect = 'x'", "expected a URL such as"),
+        ("redirect = 'https://{path}/'", "expected a URL such as"),
+        ("redirect = 'https://x{path}'", "expected a URL such as"),
+        ("redirect = 'https://x/{paht}'", "in braces it knows {path} and {host} alone"),
+        ("status = 301", "only a route with `redirect` has it"),
+        ("rewrite = [{ when = 'not-a-file', to = '/i' }]", "only a route with `scripts` has it"),
+        ("allow_from = ['10.0.0.0/33']", "expected a network or an address"),
+        ("rate_limit = '20'", "expected requests in a second"),
+        ("rate_limit = '0/s'", "expected requests in a second"),
+        ("rate_limit = '20/d'", "expected requests in a second"),
+        ("rate_limit = '20/s/1/1'", "expected requests in a second"),
+        ("auth = './users'", "expected a table such as { basic"),
+        ("auth = { basic = '' }", "its `basic` is a file's path"),
+        ("auth = { realm = 'x' }", "it has no `basic`"),
+        ("auth = { basic = 'u', relam = 'x' }", "it has the key `relam`"),
+        ("auth = { basic = 'u', realm = 'a\"b' }", "its `realm` is plain text"),
+        ("auth = { basic = 'u', require = 'x' }", "its `require` is a list"),
+        ("auth = { basic = 'u', require = ['@ops'] }", "there is no file of `groups`"),
+        ("headers = { 'a b' = 'x' }", "expected a header's name"),
+        ("headers = { Content-Length = '1' }", "it says how an answer is to be read"),
+        ("headers = { X = \"a\\nb\" }", "expected a header's value, in one line"),
+        ("error_pages = { 200 = '/x' }", "expected a status from 400 to 599"),
+        ("error_pages = { 404 = 'https://x/' }", "expected a path of this site"),
+        ("error_pages = { 404 = '//x' }", "expected a path of this site"),
+        ("compress = 'yes'", "expected true or false"),
+    ] {
+        let error = errors(&format!("{ROUTE}{line}"));
+        assert!(error.iter().any(|error| error.contains(why)), "{line}: {error:?}");
+    }
+    let rewriting = |entry: &str| {
+        let error = errors(&format!("{SCRIPTS}rewrite = [{entry}]"));
+        assert_eq!(error.len(), 1, "{error:?}");
+        error[0].clone()
+    };
+    for (entry, why) in [
+        ("'x'", "expected a table such as { when"),
+        ("{ to = '/i' }", "its `when` can be \"not-a-file\" alone"),
+        ("{ when = 'never', to = '/i' }", "its `when` can be \"not-a-file\" alone"),
+        ("{ when = 'not-a-file' }", "its `to` is a path in the directory"),
+        ("{ when = 'not-a-file', to = 'i' }", "its `to` is a path in the directory"),
+        ("{ when = 'not-a-file', to = '/i?x' }", "its `to` is a path in the directory"),
+        ("{ when = 'not-a-file', to = '/{x}' }", "in braces it knows {path} alone"),
+        ("{ when = 'not-a-file', to = '/i', or = 1 }", "it has the key `or`"),
+    ] {
+        assert!(rewriting(entry).contains(why), "{entry}: {}", rewriting(entry));
+    }
+    // Together they make no sense.
+    let redirecting = "[[route]]\npath = '/x'\nredirect = '/y'\n";
+    for line in ["image = 'i'", "static = './w'", "index = ['i']", "memory = '64MiB'"] {
+        let errors = errors(&format!("{redirecting}{line}"));
+        assert!(errors.len() == 1 && errors[0].contains("sends clients on, and nothing else"), "{errors:?}");
+    }
+}
+
 #[test]
 fn the_guide_explains_every_key() {
     let problems = Problems::of("");

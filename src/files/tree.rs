@@ -24,6 +24,9 @@ const WELL_KNOWN: &str = ".well-known";
 /// Why a link is not followed.
 const ELSEWHERE: &str = "it is a link out of the directory, and whose it is does not own what it leads to";
 
+/// Why nothing is found, as a rule.
+const ABSENT: &str = "there is no such file";
+
 /// How often it is looked again where the kernel could not tell.
 const TRIES: u32 = 1000;
 
@@ -153,6 +156,11 @@ pub(crate) enum NotFound {
 }
 
 impl NotFound {
+    /// Whether there is just nothing of that name.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Self::Missing { why, .. } if *why == ABSENT)
+    }
+
     /// Whether it is because descriptors or memory have run out, and may be had again.
     pub(crate) fn is_exhaustion(&self) -> bool {
         let (Self::Failed { error, .. } | Self::Unusable { error, .. }) = self else { return false };
@@ -460,7 +468,7 @@ fn unserved(name: &str) -> Option<&'static str> {
 fn refused(path: &str, error: Errno) -> NotFound {
     let path = path.to_owned();
     match error {
-        Errno::NOENT | Errno::NOTDIR => NotFound::Missing { path, why: "there is no such file" },
+        Errno::NOENT | Errno::NOTDIR => NotFound::Missing { path, why: ABSENT },
         Errno::LOOP => NotFound::Forbidden { path, why: "its links go in a circle, or through /proc" },
         Errno::NAMETOOLONG => NotFound::Forbidden { path, why: "its name is too long" },
         Errno::ACCESS => NotFound::Forbidden { path, why: "dcgi may not look into its directory" },

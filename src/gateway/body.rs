@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
@@ -26,7 +27,7 @@ enum Content {
     #[default]
     Empty,
     Full(Bytes),
-    File(UnsyncBoxBody<Bytes, io::Error>),
+    Boxed(UnsyncBoxBody<Bytes, AnswerCut>),
     Program(Output),
 }
 
@@ -75,7 +76,20 @@ impl Body {
     pub(crate) fn file(
         content: impl http_body::Body<Data = Bytes, Error = io::Error> + Send + 'static,
     ) -> Self {
-        Self { content: Content::File(UnsyncBoxBody::new(content)) }
+        let cut = |error| {
+            tracing::warn!("the file cannot be read on: {error}; the client's answer is cut");
+            AnswerCut(())
+        };
+        Self { content: Content::Boxed(content.map_err(cut).boxed_unsync()) }
+    }
+
+    /// A body that another has been made into.
+    pub(crate) fn compressed<B>(content: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+    {
+        // Why is in the log already: it is the program's own that fails.
+        Self { content: Content::Boxed(content.map_err(|_| AnswerCut(())).boxed_unsync()) }
     }
 
     /// A body that a program prints.
@@ -131,15 +145,7 @@ impl http_body::Body for Body {
                 }
                 bytes
             }
-            Content::File(file) => {
-                let frame = std::task::ready!(Pin::new(file).poll_frame(cx));
-                return Poll::Ready(frame.map(|frame| {
-                    frame.map_err(|error| {
-                        tracing::warn!("the file cannot be read on: {error}; the client's answer is cut");
-                        AnswerCut(())
-                    })
-                }));
-            }
+            Content::Boxed(boxed) => return Pin::new(boxed).poll_frame(cx),
             // All that was promised has come: no end is announced behind it.
             Content::Program(Output { remaining: Some(0), .. }) => return Poll::Ready(None),
             Content::Program(output) => match std::task::ready!(output.poll(cx)) {
@@ -166,7 +172,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => true,
             Content::Full(bytes) => bytes.is_empty(),
-            Content::File(file) => file.is_end_stream(),
+            Content::Boxed(boxed) => boxed.is_end_stream(),
             Content::Program(output) => output.remaining == Some(0),
         }
     }
@@ -175,7 +181,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::File(file) => file.size_hint(),
+            Content::Boxed(boxed) => boxed.size_hint(),
             Content::Program(output) => output.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use humantime::format_duration;
 
@@ -17,10 +17,10 @@ use crate::reason::Reason;
 /// Seconds after which a client may try again when the engine is away.
 const ENGINE_RETRY_AFTER: u64 = 5;
 
-/// What `Allow` says: programs get any method, and these are those that clients know.
-/// What can be done with a file.
+/// What `Allow` says of a file.
 const READ: HeaderValue = HeaderValue::from_static("GET, HEAD");
 
+/// What `Allow` says: programs get any method, and these are those that clients know.
 pub(crate) const ALLOWED: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
@@ -37,6 +37,16 @@ pub(crate) enum Failure {
     Tunnel,
     #[error("it is a file, which is read and nothing else")]
     NotAllowed,
+    #[error("the client is in none of the route's `allow_from`")]
+    Denied,
+    #[error("the client has asked more often than the route's `rate_limit` ({limit}) lets it")]
+    TooMany { limit: String, retry_after: u64 },
+    #[error("the route is for users who are named, with their passwords (`auth`)")]
+    Unauthorized { realm: String },
+    #[error("more passwords are being worked out than there is time for")]
+    UsersBusy,
+    #[error("who may come in cannot be known")]
+    Users(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("no route matches")]
     NoRoute,
     #[error("nothing is served there: {0}")]
@@ -109,7 +119,11 @@ impl Failure {
             }
             Self::Tunnel | Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute | Self::NoFile(_) => StatusCode::NOT_FOUND,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Denied => StatusCode::FORBIDDEN,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+            Self::UsersBusy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Users(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RequestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -135,7 +149,8 @@ impl Failure {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Busy { retry_after, .. } => Some(*retry_after),
+            Self::Busy { retry_after, .. } | Self::TooMany { retry_after, .. } => Some(*retry_after),
+            Self::UsersBusy => Some(ENGINE_RETRY_AFTER),
             Self::Engine(error) if error.is_unreachable() => Some(ENGINE_RETRY_AFTER),
             Self::Output(_) | Self::FilesExhausted(_) => Some(ENGINE_RETRY_AFTER),
             _ => None,
@@ -158,16 +173,19 @@ impl Failure {
             Self::Engine(error) if error.kind() != EngineErrorKind::Unreachable => {
                 tracing::error!("{reason}; {consequence}");
             }
-            Self::Spool(_) | Self::Files(_) => tracing::error!("{reason}; {consequence}"),
+            Self::Spool(_) | Self::Files(_) | Self::Users(_) => tracing::error!("{reason}; {consequence}"),
             Self::MalformedPath(_)
             | Self::MalformedHost(_)
             | Self::Malformed(_)
             | Self::Tunnel
             | Self::NoRoute
             | Self::NotAllowed
+            | Self::Unauthorized { .. }
             | Self::NoFile(_) => tracing::debug!("{reason}; {consequence}"),
             Self::ClientGone
             | Self::Forbidden(_)
+            | Self::Denied
+            | Self::TooMany { .. }
             | Self::HeadTooLarge
             | Self::RequestTooLarge(_)
             | Self::RequestTooSlow { .. } => {
@@ -207,6 +225,12 @@ impl Failure {
         }
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Self::Unauthorized { realm } = self {
+            // RFC 7617 §2; that names are in UTF-8 (§2.1). A realm is configured without what would end it.
+            let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+            headers
+                .extend(HeaderValue::try_from(challenge).ok().map(|challenge| (WWW_AUTHENTICATE, challenge)));
         }
         response
     }

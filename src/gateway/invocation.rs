@@ -35,6 +35,10 @@ pub(crate) struct Request<'a> {
     pub(crate) has_body: bool,
 }
 
+/// Variables that a program is told beside its request's own, or instead, as a request's extension.
+#[derive(Clone, Debug)]
+pub(crate) struct Told(pub(crate) Vec<(&'static str, String)>);
+
 /// The use of a route's program that answers a request.
 pub(super) fn invocation(
     route: &ProgramRoute,
@@ -80,10 +84,15 @@ pub(super) fn invocation(
         }
         _ => (name, OsString::from_vec(value)),
     });
+    let mut env: Vec<_> = env.collect();
+    if let Some(told) = head.extensions.get::<Told>() {
+        env.retain(|(name, _)| !told.0.iter().any(|(told, _)| told == name));
+        env.extend(told.0.iter().map(|(name, value)| ((*name).to_owned(), value.into())));
+    }
     Invocation {
         route: name.clone(),
         request_id: request.id.clone(),
-        env: env.collect(),
+        env,
         command: request.script.map(|script| script.command.clone()),
         args: if route.indexed_query {
             head.uri.query().and_then(indexed_query).unwrap_or_default()

@@ -41,6 +41,7 @@ pub(crate) use client::Client;
 pub(crate) use clock::Deadline;
 pub(crate) use failure::{ALLOWED, Escaped, Failure};
 pub(crate) use input::Input;
+pub(crate) use invocation::Told;
 
 use admission::Gate;
 use clock::Activity;

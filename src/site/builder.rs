@@ -12,6 +12,8 @@ use super::access_log::AccessLogLayer;
 use super::client::{ClientLayer, Proxies, ProxyHeaders};
 use super::directory::Directory;
 use super::dispatch::{Dispatch, Endpoint, Routes, Target};
+use super::elsewhere::Elsewhere;
+use super::guard::Guard;
 use super::request_id::RequestIdLayer;
 use super::route::{Route, RouteKind};
 use super::router::Router;
@@ -106,6 +108,7 @@ impl HandlerBuilder {
                         interrupted.clone(),
                     ))
                 }
+                RouteKind::Redirect(redirect) => Endpoint::Redirect(Elsewhere::new(&redirect)),
                 RouteKind::Files(files) => {
                     let rootfs = Some(PathBuf::from("/"));
                     let reader = reader(&Program { rootfs, user: files.user.clone(), ..Program::new("") });
@@ -117,7 +120,9 @@ impl HandlerBuilder {
                     ))
                 }
             };
-            (route.host, route.path, Target { name, endpoint })
+            let guard = Guard::new(route.access);
+            let Route { host, path, headers, error_pages, compress, .. } = route;
+            (host, path, Target { name, guard, headers, error_pages, compress, endpoint })
         };
         let router = Router::new(routes.into_iter().map(target));
         let routes = Arc::new(Routes { router, mount: mount.clone() });

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
 use super::listing;
-use super::route::{FilesRoute, ScriptsRoute};
+use super::route::{FilesRoute, Rewrite, ScriptsRoute};
 use super::send::{Sendable, send};
-use crate::files::{Found, NotFound, Reader, Tree};
+use crate::files::{Candidate, Found, NotFound, Reader, Tree};
 use crate::gateway::{Asked, Body, Failed, Failure, Gateway, Reply, Script};
 
 /// What is escaped in the path of a URI: all that RFC 3986 §3.3 does not have in a segment, and `;`, for old clients.
@@ -57,6 +57,7 @@ struct Inner {
     scripts: Scripts,
     /// Whether a directory without an index is listed.
     autoindex: bool,
+    rewrite: Vec<Rewrite>,
     debug_errors: bool,
     /// What stands in front of a file's path in the requests of clients.
     prefix: String,
@@ -80,6 +81,16 @@ enum Scripts {
 }
 
 type Handlers = BTreeMap<String, Vec<String>>;
+
+/// What was found by a path.
+enum Looked {
+    /// A file, and what of the path is left.
+    File(String, Vec<u8>, Candidate),
+    /// A directory that is to be listed.
+    Directory(String),
+    /// A directory that was asked for without the slash at its end.
+    WithoutSlash(String),
+}
 
 /// What a path names.
 pub(super) enum Named {
@@ -113,6 +124,7 @@ impl Directory {
             index: route.index,
             scripts,
             autoindex: route.autoindex,
+            rewrite: route.rewrite,
             debug_errors: route.program.debug_errors,
             prefix,
             places: places(),
@@ -133,6 +145,7 @@ impl Directory {
             index: route.index,
             scripts: Scripts::None,
             autoindex: route.autoindex,
+            rewrite: Vec::new(),
             debug_errors: route.debug_errors,
             prefix,
             places: places(),
@@ -211,28 +224,56 @@ impl Service<Asked> for Directory {
 
 impl Inner {
     fn named(&self, path: &[u8]) -> Result<Named, Failure> {
-        let (found, candidate) = match self.tree.look(path)? {
-            (Found::Directory { path, has_slash: false }, _) => {
-                return Ok(Named::Elsewhere(format!("{}{path}/", self.prefix)));
+        let missing = match self.look(path) {
+            Err(error) if error.is_absence() => error,
+            looked => return self.answer(looked?),
+        };
+        let first = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
+        for Rewrite { to } in &self.rewrite {
+            let to = match to.split_once("{path}") {
+                Some((before, behind)) => [before.as_bytes(), &path[first..], behind.as_bytes()].concat(),
+                None => to.as_bytes().to_vec(),
+            };
+            match self.look(&to) {
+                Err(error) if error.is_absence() => {}
+                looked => return self.answer(looked?),
             }
+        }
+        Err(missing.into())
+    }
+
+    /// What a path names, its index where that is a directory.
+    fn look(&self, path: &[u8]) -> Result<Looked, NotFound> {
+        let (found, candidate) = match self.tree.look(path)? {
+            (Found::Directory { path, has_slash: false }, _) => return Ok(Looked::WithoutSlash(path)),
             (Found::Directory { path, .. }, _) => match self.tree.index(&path, &self.index)? {
                 Some(index) => self.tree.look(index.as_bytes())?,
-                None if self.autoindex => {
-                    let page = listing::page(&format!("{}{path}/", self.prefix), &self.tree.list(&path)?);
-                    return Ok(Named::List(page));
-                }
+                None if self.autoindex => return Ok(Looked::Directory(path)),
                 None => {
                     let why = match self.index.is_empty() {
                         true => "it is a directory, and the route names no `index`",
                         false => "it is a directory, and none of the route's `index` is in it",
                     };
-                    return Err(Failure::Forbidden(format!("{path}/: {why}")));
+                    return Err(NotFound::Forbidden { path: format!("{path}/"), why });
                 }
             },
             found => found,
         };
-        let (Found::File { path: name, rest }, Some(candidate)) = (found, candidate) else {
-            return Err(Failure::NoFile("an index that is gone".to_owned()));
+        match (found, candidate) {
+            (Found::File { path, rest }, Some(candidate)) => Ok(Looked::File(path, rest, candidate)),
+            // Another put a directory there meanwhile.
+            (Found::File { path, .. } | Found::Directory { path, .. }, _) => Ok(Looked::WithoutSlash(path)),
+        }
+    }
+
+    fn answer(&self, looked: Looked) -> Result<Named, Failure> {
+        let (name, rest, candidate) = match looked {
+            Looked::File(name, rest, candidate) => (name, rest, candidate),
+            Looked::WithoutSlash(path) => return Ok(Named::Elsewhere(format!("{}{path}/", self.prefix))),
+            Looked::Directory(path) => {
+                let page = listing::page(&format!("{}{path}/", self.prefix), &self.tree.list(&path)?);
+                return Ok(Named::List(page));
+            }
         };
         if let Some(handler) = self.handler(&name) {
             // UTF-8 both, as they were found to be.

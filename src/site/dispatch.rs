@@ -1,6 +1,8 @@
 //! The innermost of a site: finds a request's route, and again after each local redirect.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,10 +10,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{ALLOW, SET_COOKIE};
-use http::{Method, Request, Response, request};
+use http::{HeaderMap, Method, Request, Response, request};
 use tower::{Service, ServiceExt};
 
+use super::compress::Taken;
 use super::directory::Directory;
+use super::elsewhere::Elsewhere;
+use super::error_page::Failing;
+use super::guard::Guard;
 use super::redirect::redirected;
 use super::request_id::RequestId;
 use super::router::Router;
@@ -38,6 +44,12 @@ pub(super) struct Routes {
 /// A route, as it answers.
 pub(super) struct Target {
     pub(super) name: Arc<str>,
+    pub(super) guard: Guard,
+    /// What every answer has beside its own.
+    pub(super) headers: HeaderMap,
+    pub(super) error_pages: BTreeMap<u16, String>,
+    /// Whether what programs print is compressed.
+    pub(super) compress: bool,
     pub(super) endpoint: Endpoint,
 }
 
@@ -46,6 +58,7 @@ pub(super) struct Target {
 pub(super) enum Endpoint {
     Program(Gateway),
     Directory(Directory),
+    Redirect(Elsewhere),
 }
 
 impl Endpoint {
@@ -54,6 +67,7 @@ impl Endpoint {
         match self {
             Self::Program(gateway) => Some(gateway),
             Self::Directory(directory) => directory.gateway(),
+            Self::Redirect(_) => None,
         }
     }
 
@@ -62,6 +76,7 @@ impl Endpoint {
         match self {
             Self::Program(gateway) => gateway.debug_errors(),
             Self::Directory(directory) => directory.debug_errors(),
+            Self::Redirect(_) => false,
         }
     }
 
@@ -69,6 +84,7 @@ impl Endpoint {
         match self {
             Self::Program(gateway) => gateway.clone().oneshot(asked).await,
             Self::Directory(directory) => directory.clone().oneshot(asked).await,
+            Self::Redirect(elsewhere) => elsewhere.clone().oneshot(asked).await,
         }
     }
 }
@@ -98,6 +114,45 @@ fn options() -> Response<Body> {
     let mut response = Response::new(Body::default());
     response.headers_mut().insert(ALLOW, ALLOWED);
     response
+}
+
+impl Target {
+    /// A response of this route's.
+    fn headed(&self, mut response: Response<Body>) -> Response<Body> {
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response
+    }
+
+    /// What comes of a failure: the request for the route's own page, or dcgi's. `before` is the request as it was.
+    fn fails(
+        &self,
+        failing: Option<Failing>,
+        failure: Failure,
+        page: Response<Body>,
+        before: Option<request::Parts>,
+        mount: &str,
+    ) -> ControlFlow<Response<Body>, (request::Parts, Failing)> {
+        let response = match (failing, before) {
+            // The page for another failure has failed.
+            (Some(failing), _) => failing.end(Err(failure)),
+            (None, None) => page,
+            (None, Some(mut head)) => match Failing::begin(&self.error_pages, &mut head, mount, page) {
+                ControlFlow::Continue(begun) => return ControlFlow::Continue((head, begun)),
+                ControlFlow::Break(page) => page,
+            },
+        };
+        ControlFlow::Break(self.headed(response))
+    }
+}
+
+/// The answer to a request that no route has, or has any more.
+fn gone(failing: Option<Failing>, failure: Failure, head: &request::Parts) -> Response<Body> {
+    match failing {
+        Some(failing) => failing.end(Err(failure)),
+        None => refusal(head, &failure.into(), false),
+    }
 }
 
 impl Routes {
@@ -141,10 +196,11 @@ impl Routes {
         }
         let mut deadline = Deadline::NEVER;
         let mut cookies = Vec::new();
+        let mut failing: Option<Failing> = None;
         for _ in 0..=MAX_LOCAL_REDIRECTS {
             let (target, path_info) = match self.find(&client.host, &head) {
                 Ok(found) => found,
-                Err(failure) => return refusal(&head, &failure.into(), false),
+                Err(failure) => return gone(failing, failure, &head),
             };
             tracing::Span::current().record("route", &*target.name);
             *route = Some(target.name.clone());
@@ -152,6 +208,19 @@ impl Routes {
                 // The whole request's: a redirect does not begin it anew.
                 deadline = gateway.deadline(deadline);
             }
+            let before = (failing.is_none() && !target.error_pages.is_empty()).then(|| head.clone());
+            if let Err(failure) = target.guard.admit(&client, &mut head).await {
+                let failed = failure.into();
+                let page = page(&id, &failed, target.endpoint.debug_errors());
+                match target.fails(failing, failed.failure, page, before, &self.mount) {
+                    ControlFlow::Continue((instead, begun)) => {
+                        (head, failing, input) = (instead, Some(begun), Input::None);
+                        continue;
+                    }
+                    ControlFlow::Break(response) => return response,
+                }
+            }
+            let taken = target.compress.then(|| Taken::of(&head.headers));
             let asked = Asked {
                 id: id.clone(),
                 client: client.clone(),
@@ -164,10 +233,16 @@ impl Routes {
             };
             match target.endpoint.answer(asked).await {
                 Ok(Reply::Response(mut response)) => {
+                    if let Some(taken) = taken {
+                        response = taken.compressed(response).await;
+                    }
+                    if let Some(failing) = failing {
+                        response = failing.end(Ok(response));
+                    }
                     for cookie in cookies {
                         response.headers_mut().append(SET_COOKIE, cookie);
                     }
-                    return response;
+                    return target.headed(response);
                 }
                 Ok(Reply::LocalRedirect { redirect, head: before, exchange }) => {
                     head = before;
@@ -179,14 +254,22 @@ impl Routes {
                     }
                     cookies.extend(redirect.set_cookie);
                     if let Err(failure) = redirected(&mut head, &self.mount, &redirect.location) {
-                        return refusal(&head, &failure.into(), false);
+                        return gone(failing, failure, &head);
                     }
                     input = Input::None;
                 }
-                Err(failed) => return page(&id, &failed, target.endpoint.debug_errors()),
+                Err(failed) => {
+                    let page = page(&id, &failed, target.endpoint.debug_errors());
+                    match target.fails(failing, failed.failure, page, before, &self.mount) {
+                        ControlFlow::Continue((instead, begun)) => {
+                            (head, failing, input) = (instead, Some(begun), Input::None);
+                        }
+                        ControlFlow::Break(response) => return response,
+                    }
+                }
             }
         }
-        refusal(&head, &Failure::TooManyRedirects.into(), false)
+        gone(failing, Failure::TooManyRedirects, &head)
     }
 
     /// A request's route, and what its prefix leaves of the path.

@@ -64,6 +64,10 @@ impl Handler {
         let client = Client::of(&mut head, &self.site.proxies)?;
         let (target, path_info) = self.site.routes.find(&client.host, &head)?;
         let (gateway, path_info, script) = match &target.endpoint {
+            Endpoint::Redirect(elsewhere) => {
+                let to = elsewhere.location(&client.host, &path_info, head.uri.query());
+                return Err(without(format!("the client is sent on to {to}")));
+            }
             Endpoint::Program(gateway) => (gateway, path_info, None),
             Endpoint::Directory(directory) => {
                 match (directory.named(path_info).await?, directory.gateway()) {

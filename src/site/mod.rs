@@ -3,17 +3,22 @@
 //! [`Handler`] is the site as a [`tower::Service`]. Inside it are layers, each with a file of its own, in the order in
 //! which a request meets them: `request_id`, `access_log`, `client`; then `dispatch`, which finds the [`Route`] by the
 //! `router` and lets its kind answer. A new kind of route is a variant of [`RouteKind`] and a service for it; a new
-//! thing that all requests pass is a layer, named where the [`Handler`] is built.
+//! thing that all requests pass is a layer, named where the [`Handler`] is built. What a route itself asks of a client (`guard`)
+//! stands between `dispatch` and its kind; what its answers have (`error_page`, `compress`, headers), behind it.
 //!
-//! It uses `gateway` for programs, `files` for what lies in a directory, and of `engine` only that there is one to be drained. It never runs anything itself,
-//! and reads no more of a request than its head.
+//! It uses `gateway` for programs, `files` for what lies in a directory, and of `engine` that there is one to be drained and
+//! who a root directory's users are. It never runs anything itself, and reads no more of a request than its head.
 
 mod access_log;
 mod body;
 mod builder;
 mod client;
+mod compress;
 mod directory;
 mod dispatch;
+mod elsewhere;
+mod error_page;
+mod guard;
 mod inspect;
 mod listing;
 mod redirect;
@@ -37,9 +42,10 @@ pub use access_log::ACCESS_LOG;
 pub use body::Body;
 pub use builder::HandlerBuilder;
 pub use client::ProxyHeaders;
+pub use guard::{Access, BasicAuth, RateLimit};
 pub use inspect::{InspectError, Inspection};
 pub use request_id::REQUEST_SPAN;
-pub use route::{FilesRoute, Route, RouteKind, ScriptsError, ScriptsRoute};
+pub use route::{FilesRoute, RedirectRoute, Rewrite, Route, RouteKind, ScriptsError, ScriptsRoute};
 pub use router::{Match, Router};
 
 use access_log::LogAccess;

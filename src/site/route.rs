@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use http::HeaderMap;
+
+use super::guard::Access;
 use crate::engine::Volume;
 use crate::gateway::ProgramRoute;
 
@@ -17,6 +20,14 @@ pub struct Route {
     pub path: String,
     /// What answers.
     pub kind: RouteKind,
+    /// Who may have it.
+    pub access: Access,
+    /// What every answer's head has beside its own, or instead.
+    pub headers: HeaderMap,
+    /// What answers in place of dcgi's own page, by status: a path of this site, asked for by GET.
+    pub error_pages: BTreeMap<u16, String>,
+    /// Whether what programs print is compressed for clients that take it, where it is text.
+    pub compress: bool,
 }
 
 /// What a route is.
@@ -29,6 +40,26 @@ pub enum RouteKind {
     Scripts(ScriptsRoute),
     /// The files of a directory.
     Files(FilesRoute),
+    /// Another place, to which clients are sent on.
+    Redirect(RedirectRoute),
+}
+
+/// Another place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectRoute {
+    /// A URL, or a path of this host. `{path}` in it is what a request's path has behind the route's, without the slash in
+    /// front, `{host}` the host that was asked for. A request's query is put behind, unless there is one.
+    pub to: String,
+    /// The status, one of 301, 302, 303, 307 and 308.
+    pub status: u16,
+}
+
+/// What else a directory answers to a path that names nothing in it: for a front controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// A path in the directory, such as `/index.php` or `/index.php/{path}`, where `{path}` is the one that names nothing,
+    /// without the slash in front.
+    pub to: String,
 }
 
 /// A directory whose files are sent. Hidden ones are not, nor what editors and administrators leave as copies.
@@ -64,6 +95,8 @@ pub struct ScriptsRoute {
     pub sends_files: bool,
     /// Whether a directory without an index is listed.
     pub autoindex: bool,
+    /// What answers where a path names neither a file nor a directory, the first of which does.
+    pub rewrite: Vec<Rewrite>,
 }
 
 impl ScriptsRoute {
@@ -94,6 +127,7 @@ impl ScriptsRoute {
             handlers: BTreeMap::new(),
             sends_files: false,
             autoindex: false,
+            rewrite: Vec::new(),
         })
     }
 }
@@ -109,7 +143,15 @@ impl Route {
     pub fn new(path: impl Into<String>, kind: impl Into<RouteKind>) -> Self {
         let mut path = path.into();
         path.truncate(path.trim_end_matches('/').len());
-        Self { host: None, path, kind: kind.into() }
+        Self {
+            host: None,
+            path,
+            kind: kind.into(),
+            access: Access::default(),
+            headers: HeaderMap::new(),
+            error_pages: BTreeMap::new(),
+            compress: false,
+        }
     }
 
     /// The route's name in logs and labels: its host, where it has one, and its path.
@@ -123,8 +165,14 @@ impl Route {
         match &self.kind {
             RouteKind::Program(program) => Some(program),
             RouteKind::Scripts(scripts) => Some(&scripts.program),
-            RouteKind::Files(_) => None,
+            RouteKind::Files(_) | RouteKind::Redirect(_) => None,
         }
+    }
+}
+
+impl From<RedirectRoute> for RouteKind {
+    fn from(redirect: RedirectRoute) -> Self {
+        Self::Redirect(redirect)
     }
 }
 
