@@ -46,6 +46,7 @@ impl Site {
             fs::write(folder.join(name), text).unwrap();
             fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
+        fs::write(outer.path().join("known"), hashed("ada", "secret", "-6")).unwrap();
         let lines = "rootfs = \"/\"\nscripts = \"{}\"\nstatic = \"{}\"\nhandlers = { \".cgi\" = [] }";
         let store = Store::new();
         let server = store.serve(&routes.replace("SITE", lines).replace("{}", folder.to_str().unwrap()));
@@ -128,8 +129,21 @@ fn what_names_no_file_is_the_front_controllers() {
 fn a_routes_headers_are_on_every_answer() {
     let headers = "headers = { X-Frame-Options = \"DENY\", content-type = \"text/x\" }";
     let site = Site::serve(&format!(
-        "[[route]]\npath = \"/\"\nSITE\n{headers}\n[[route]]\npath = \"/old\"\nredirect = \"/\"\n{headers}\n"
+        "[[route]]\npath = \"/\"\nSITE\n{headers}\nerror_pages = {{ 403 = \"/pages/404.html\" }}\n\
+         [[route]]\npath = \"/old\"\nredirect = \"/\"\n{headers}\n\
+         [[route]]\npath = \"/pages\"\nstatic = \"{{}}/errors\"\nheaders = {{ X-Frame-Options = \"SAMEORIGIN\", X-Page = \"yes\" }}\n\
+         [[route]]\npath = \"/more\"\nSITE\ncompress = true\nheaders = {{ Vary = \"Cookie\", Set-Cookie = \"a=b\" }}\n"
     ));
+    // What adds up is added, or caches would take one client's for another's.
+    let response = site.get("/more/env.cgi", "Accept-Encoding: gzip\r\n");
+    let vary = response.all("vary").collect::<Vec<_>>().join(", ").to_ascii_lowercase();
+    assert!(vary.contains("cookie") && vary.contains("accept-encoding"), "{vary}");
+    assert_eq!(response.header("set-cookie"), Some("a=b"));
+    // A page that another route answers has those of the route that failed.
+    let response = site.get("/errors/", "");
+    assert_eq!((response.status, &*response.text()), (403, "not here"));
+    assert_eq!((response.header("x-frame-options"), response.header("x-page")), (Some("DENY"), Some("yes")));
+    assert_eq!((response.header("etag"), response.header("cache-control")), (None, Some("no-store")));
     for (path, status) in [
         ("/page.html", 200),
         ("/env.cgi", 200),
@@ -216,7 +230,7 @@ fn clients_of_other_networks_are_forbidden() {
 fn nothing_of_a_body_is_read_for_who_may_not() {
     let site = Site::serve(
         "[[route]]\npath = \"/denied\"\nSITE\nallow_from = [\"10.0.0.0/8\"]\nmax_request_body = \"none\"\n\
-         [[route]]\npath = \"/auth\"\nSITE\nauth = { basic = \"{}/page.html\" }\nmax_request_body = \"none\"\n",
+         [[route]]\npath = \"/auth\"\nSITE\nauth = { basic = \"{}/../known\" }\nmax_request_body = \"none\"\n",
     );
     for (path, status) in [("/denied/env.cgi", 403), ("/auth/env.cgi", 401)] {
         let mut connection = site.server.connect();
@@ -328,9 +342,37 @@ fn a_line_that_is_none_is_told_with_its_place() {
 }
 
 #[test]
+fn a_long_password_costs_nothing() {
+    let site = Site::serve("[[route]]\npath = \"/\"\nstatic = \"{}\"\nauth = { basic = \"{}/../known\" }\n");
+    // Hashed, each would take a processor for seconds, and others would wait.
+    let mut waiting: Vec<_> = (0..16).map(|_| site.server.connect()).collect();
+    for (number, connection) in waiting.iter_mut().enumerate() {
+        let long = basic(&format!("ada:{number}{}", "x".repeat(20_000)));
+        connection.send(format!("GET /page.html HTTP/1.1\r\nHost: h\r\n{long}\r\n"));
+    }
+    assert_eq!(site.get("/page.html", &basic("ada:secret")).status, 200);
+    for connection in &mut waiting {
+        assert_eq!(connection.response().status, 401);
+    }
+}
+
+#[test]
+fn who_it_was_for_one_route_is_nobody_to_another() {
+    let site = Site::serve(
+        "[[route]]\npath = \"/\"\nSITE\nauth = { basic = \"{}/../known\" }\n[[route]]\npath = \"/open\"\nSITE\n",
+    );
+    let script = site.folder.join("on.cgi");
+    fs::write(&script, "#!/bin/sh\nprintf 'Location: /open/env.cgi\\n\\n'\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let variables = site.get("/on.cgi", &basic("ada:secret")).variables();
+    assert_eq!(variables["SCRIPT_NAME"], "/open/env.cgi");
+    assert!(!variables.contains_key("REMOTE_USER"), "{variables:?}");
+}
+
+#[test]
 fn a_failure_page_still_asks_for_the_password() {
     let site = Site::serve(
-        "[[route]]\npath = \"/\"\nSITE\nauth = { basic = \"{}/page.html\" }\nerror_pages = { 401 = \"/free/404.html\" }\n\
+        "[[route]]\npath = \"/\"\nSITE\nauth = { basic = \"{}/../known\" }\nerror_pages = { 401 = \"/free/404.html\" }\n\
          [[route]]\npath = \"/free\"\nstatic = \"{}/errors\"\n",
     );
     let response = site.get("/env.cgi", "");

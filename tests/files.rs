@@ -217,6 +217,13 @@ fn the_source_of_a_script_is_never_sent() {
     // What no handler is for, is a file, and so is a picture that is called as a script is.
     site.sends("/", "text/html", "<h1>home</h1>");
     site.sends("/photo.cgi.jpg", "image/jpeg", "jpeg");
+    // Nor under another name.
+    symlink("script.cgi", site.root.join("link.txt")).unwrap();
+    symlink(".htpasswd", site.root.join("link.html")).unwrap();
+    site.refuses("/link.txt", 403);
+    site.refuses("/link.html", 403);
+    symlink("script.cgi", site.root.join("link.cgi")).unwrap();
+    site.sends("/link.cgi", "text/plain", "ran /link.cgi \n");
     // One that others may not read may still run, and is not sent.
     fs::set_permissions(site.root.join("handled.shx"), fs::Permissions::from_mode(0o600)).unwrap();
     let response = site.get("/handled.shx");
@@ -254,6 +261,12 @@ fn ranges_and_conditions_are_those_of_rfc_9110() {
         let response = site.ask("/numbers.txt", &fields);
         assert_eq!((response.status, &*response.text()), (status, text), "{fields}");
     }
+    assert_eq!(site.ask("/numbers.txt", "Range: BYTES=2-4\r\n").status, 206);
+    assert_eq!(site.ask("/numbers.txt", "Range: lines=2-4\r\n").status, 200);
+    // A range is of a GET alone.
+    let mut connection = site.server.connect();
+    connection.send("HEAD /numbers.txt HTTP/1.1\r\nHost: h\r\nRange: bytes=2-4\r\n\r\n");
+    assert_eq!(connection.response_to_head().status, 200);
     assert_eq!(
         site.ask("/numbers.txt", "Range: bytes=2-4\r\n").header("content-range"),
         Some("bytes 2-4/10")
@@ -298,6 +311,10 @@ fn a_compressed_sibling_is_sent_to_who_takes_it() {
         // Caches are told that it depends.
         assert_eq!(response.header("vary"), Some("accept-encoding"), "{fields}");
     }
+    // That it depends is told with it being the same, too.
+    let etag = site.ask("/style.css", "").header("etag").unwrap().to_owned();
+    let response = site.ask("/style.css", &format!("If-None-Match: {etag}\r\n"));
+    assert_eq!((response.status, response.header("vary")), (304, Some("accept-encoding")));
     // One that may not be read is none.
     let response = site.ask("/logo.png", "Accept-Encoding: gzip\r\n");
     assert_eq!((response.header("vary"), &*response.text()), (None, "png"));
@@ -379,6 +396,15 @@ fn a_large_file_comes_whole_and_in_parts() {
     let response = site.ask("/large", "Range: bytes=4000000-8000003\r\n");
     assert_eq!(response.status, 206);
     assert!(response.body == content[4_000_000..8_000_004]);
+    // It grows while it is sent, as a log does: what was promised is what is sent.
+    let mut connection = site.server.connect();
+    connection.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
+    let mut response = connection.head();
+    let mut file = fs::File::options().append(true).open(site.root.join("large")).unwrap();
+    std::io::Write::write_all(&mut file, &vec![b'x'; 1 << 20]).unwrap();
+    connection.body(&mut response);
+    assert!(response.body == content);
+    assert_eq!(connection.get("/numbers.txt").text(), "0123456789");
     // It is cut while it is sent: the answer never looks whole.
     let mut connection = site.server.connect();
     connection.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -390,6 +416,7 @@ fn a_large_file_comes_whole_and_in_parts() {
         read += some;
     }
     assert!(read < content.len(), "{read}");
+    site.server.wait_for_log("the file has become shorter while it was sent; the client's answer is cut");
 }
 
 #[test]

@@ -13,16 +13,21 @@ use super::mount;
 use super::value::{Reading, any_string, string, text};
 use crate::site::{BasicAuth, RateLimit, Rewrite};
 
+/// More at once, or in a time, is no limit.
+const MOST_REQUESTS: u32 = 100_000;
+
 /// What a redirect may be called.
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
 /// Fields that say how a message is to be read, or that are dcgi's own, and no route's.
-const FRAMING: [&str; 10] = [
+const FRAMING: [&str; 12] = [
     "connection",
+    "content-encoding",
     "content-length",
     "content-range",
     "date",
     "keep-alive",
+    "location",
     "te",
     "trailer",
     "transfer-encoding",
@@ -45,7 +50,7 @@ pub(super) fn redirect(value: &DeValue<'_>) -> Reading<String> {
     let in_host = to.split_once("://").is_some_and(|(_, behind)| {
         behind.split(['/', '?']).next().is_some_and(|host| host.contains("{path}"))
     });
-    match (is_url || is_path) && !in_host {
+    match (is_url || is_path) && !in_host && !to.contains('\\') {
         true => Ok(to.to_owned()),
         false => Err(format!("expected {WHAT}")),
     }
@@ -83,8 +88,11 @@ pub(super) fn rewrite(value: &DeValue<'_>) -> Reading<Rewrite> {
 
 /// A network of clients.
 pub(super) fn network(value: &DeValue<'_>) -> Reading<IpNet> {
-    string("a network or an address such as \"10.0.0.0/8\" or \"::1\"", |text| {
-        text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+    string("a network or an address such as \"10.0.0.0/8\" or \"::1\", IPv4 written as IPv4", |text| {
+        let network = text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))?;
+        // A client is never known by such an address.
+        let is_mapped = matches!(network, IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some());
+        (!is_mapped).then_some(network)
     })(value)
 }
 
@@ -94,14 +102,16 @@ pub(super) fn rate_limit(value: &DeValue<'_>) -> Reading<RateLimit> {
         "requests in a second, minute or hour such as \"20/s\", with how many at once such as \"20/s/100\"",
         |text| {
             let mut parts = text.split('/');
-            let requests: NonZeroU32 = parts.next()?.parse().ok()?;
+            let count =
+                |text: &str| text.parse().ok().filter(|count: &NonZeroU32| count.get() <= MOST_REQUESTS);
+            let requests = count(parts.next()?)?;
             let per = Duration::from_secs(match parts.next()? {
                 "s" => 1,
                 "m" => 60,
                 "h" => 3600,
                 _ => return None,
             });
-            let burst = parts.next().map_or(Some(requests), |burst| burst.parse().ok())?;
+            let burst = parts.next().map_or(Some(requests), count)?;
             parts.next().is_none().then_some(RateLimit { requests, per, burst })
         },
     )(value)

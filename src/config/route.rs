@@ -335,6 +335,10 @@ impl Draft {
         self.handlers.extend(handlers.into_iter().map(|(ending, line)| (ending.to_ascii_lowercase(), line)));
         section.set(&mut self.autoindex, "autoindex", boolean);
         section.set_list(&mut self.access.allow_from, "allow_from", around::network);
+        if section.has("allow_from") && self.access.allow_from.is_empty() {
+            section
+                .complain("allow_from", "nobody could come in: name at least one network, or leave it out");
+        }
         section.set(&mut self.access.rate_limit, "rate_limit", around::rate_limit);
         section.set(&mut self.access.auth, "auth", |value| around::auth(value, base));
         for (name, value) in section.entries("headers", around::header_name, around::header_value) {
@@ -395,6 +399,21 @@ impl Draft {
             }
         }
         let Self { access, headers, error_pages, compress, .. } = self;
+        let directory = self.scripts.as_ref().or(self.files.as_ref());
+        if let (Some(auth), Some(directory)) = (&access.auth, directory) {
+            let files = [Some(&auth.file), auth.groups.as_ref()];
+            let is_seen = |file: &PathBuf| {
+                let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                file.starts_with(directory) && !name.starts_with('.')
+            };
+            if let Some(file) = files.into_iter().flatten().find(|file| is_seen(file)) {
+                let why = format!(
+                    "{} lies in the directory that is served: put it elsewhere, or begin its name with a dot",
+                    file.display()
+                );
+                section.complain("auth", &why);
+            }
+        }
         let served = Served {
             scripts: self.scripts,
             files: self.files,

@@ -989,6 +989,11 @@ fn what_stands_around_is_refused_with_what_it_could_be() {
         ("rate_limit = '0/s'", "expected requests in a second"),
         ("rate_limit = '20/d'", "expected requests in a second"),
         ("rate_limit = '20/s/1/1'", "expected requests in a second"),
+        ("rate_limit = '1/h/4294967295'", "expected requests in a second"),
+        ("allow_from = []", "nobody could come in"),
+        ("allow_from = ['::ffff:192.0.2.0/120']", "IPv4 written as IPv4"),
+        ("redirect = '/\\evil'", "expected a URL such as"),
+        ("headers = { Content-Encoding = 'gzip' }", "it says how an answer is to be read"),
         ("auth = './users'", "expected a table such as { basic"),
         ("auth = { basic = '' }", "its `basic` is a file's path"),
         ("auth = { realm = 'x' }", "it has no `basic`"),
@@ -1006,6 +1011,15 @@ fn what_stands_around_is_refused_with_what_it_could_be() {
     ] {
         let error = errors(&format!("{ROUTE}{line}"));
         assert!(error.iter().any(|error| error.contains(why)), "{line}: {error:?}");
+    }
+    for (line, is_refused) in [
+        ("auth = { basic = './cgi/users' }", true),
+        ("auth = { basic = './cgi/.htpasswd' }", false),
+        ("auth = { basic = './users', groups = './cgi/groups' }", true),
+    ] {
+        let text = format!("{SCRIPTS}{line}");
+        let said = parse(&text).err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(said.contains("lies in the directory that is served"), is_refused, "{line}: {said}");
     }
     let rewriting = |entry: &str| {
         let error = errors(&format!("{SCRIPTS}rewrite = [{entry}]"));

@@ -12,4 +12,4 @@ mod tree;
 
 pub(crate) use listing::Entry;
 pub(crate) use reader::Reader;
-pub(crate) use tree::{Candidate, Found, NotFound, Tree};
+pub(crate) use tree::{Candidate, Found, NotFound, Patience, Tree};

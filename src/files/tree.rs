@@ -10,9 +10,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, makedev, openat,
+    openat2, statx,
+};
 use rustix::io::Errno;
 
 use super::listing::{self, Entry};
@@ -20,6 +24,13 @@ use super::reader::Reader;
 
 /// The one hidden name that is there to be asked for, at the top (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
+
+/// How what is in a directory is opened: a link as itself.
+const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// File systems of this machine's own disks and memory (statfs(2)): ext2 to ext4, XFS, Btrfs, ZFS, F2FS, bcachefs, tmpfs, ramfs.
+const LOCAL: [u64; 8] =
+    [0xef53, 0x5846_5342, 0x9123_683e, 0x2fc1_2fc1, 0xf2f5_2010, 0xca45_1a4e, 0x0102_1994, 0x8584_58f6];
 
 /// Why a link is not followed.
 const ELSEWHERE: &str = "it is a link out of the directory, and whose it is does not own what it leads to";
@@ -64,9 +75,12 @@ const LONGEST_PATH: usize = 4096;
 /// A directory whose files are served.
 ///
 /// It is looked up anew for each path: who puts another in its place, or switches a link to it, has that one served.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Tree {
     directory: PathBuf,
+    /// The device that it is on, and one more, where that is known to be this machine's own: looks at it need no thread that may
+    /// wait.
+    local: AtomicU64,
     /// Who is to be able to read what is [opened](Candidate::open).
     reader: Reader,
 }
@@ -81,8 +95,19 @@ pub(crate) struct Candidate {
     parent: Option<OwnedFd>,
     /// Whether the reader may read it, and search the directories on the way.
     may_be_read: bool,
+    /// What it is called itself, where a link led to it.
+    target: Option<String>,
     size: u64,
     modified: Option<SystemTime>,
+}
+
+/// How long a look may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as the file system takes.
+    Any,
+    /// No longer than a disk of this machine's own.
+    None,
 }
 
 /// What a path names.
@@ -144,6 +169,9 @@ pub(crate) enum NotFound {
         #[source]
         error: io::Error,
     },
+    /// To look takes longer than there was patience for.
+    #[error("it has not been looked at yet")]
+    Later,
     /// The directory itself cannot be had.
     #[error("the directory {} cannot be opened", directory.display())]
     Unusable {
@@ -172,7 +200,7 @@ impl NotFound {
 impl Tree {
     /// Of the files below a directory: an absolute path.
     pub(crate) fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), reader: Reader::default() }
+        Self { directory: directory.into(), reader: Reader::default(), local: AtomicU64::new(0) }
     }
 
     /// Opens what this reader may read.
@@ -187,16 +215,21 @@ impl Tree {
     ///
     /// # Errors
     /// Why it names nothing.
+    #[cfg(test)]
     pub(crate) fn find(&self, path: &[u8]) -> Result<Found, NotFound> {
-        Ok(self.look(path)?.0)
+        Ok(self.look(path, Patience::Any)?.0)
     }
 
     /// The same, and the file that was found, if it is one.
     ///
     /// # Errors
-    /// As [`find`](Self::find).
-    pub(crate) fn look(&self, path: &[u8]) -> Result<(Found, Option<Candidate>), NotFound> {
-        let (found, opened) = self.walk(path, &mut self.open()?)?;
+    /// As [`find`](Self::find), and [`NotFound::Later`] where there was not enough patience.
+    pub(crate) fn look(
+        &self,
+        path: &[u8],
+        patience: Patience,
+    ) -> Result<(Found, Option<Candidate>), NotFound> {
+        let (found, opened) = self.walk(path, &mut self.open(patience)?)?;
         Ok((
             found,
             match opened {
@@ -211,7 +244,7 @@ impl Tree {
     /// # Errors
     /// Where it cannot be read, or not by who is to be able to.
     pub(crate) fn list(&self, path: &str) -> Result<Vec<Entry>, NotFound> {
-        let mut root = self.open()?;
+        let mut root = self.open(Patience::Any)?;
         let (_, Opened::Directory { opened, is_reached }) = self.walk(path.as_bytes(), &mut root)? else {
             return Err(NotFound::Missing { path: path.to_owned(), why: "it is no directory any more" });
         };
@@ -230,11 +263,13 @@ impl Tree {
                 continue;
             }
             // As whoever asks for it would find it.
-            let Ok((_, candidate)) = self.look(format!("{path}/{name}").as_bytes()) else { continue };
-            let (is_directory, size, modified) = match candidate {
-                None => (true, 0, None),
-                Some(candidate) if candidate.may_be_read => (false, candidate.size, candidate.modified),
-                Some(_) => continue,
+            let Ok((_, found)) = self.walk(format!("{path}/{name}").as_bytes(), &mut root) else { continue };
+            let (is_directory, size, modified) = match found {
+                Opened::Directory { is_reached: true, .. } => (true, 0, None),
+                Opened::File(candidate) if candidate.may_be_read => {
+                    (false, candidate.size, candidate.modified)
+                }
+                Opened::Directory { .. } | Opened::File(_) => continue,
             };
             entries.push(Entry { name: name.to_owned(), is_directory, size, modified });
         }
@@ -242,15 +277,19 @@ impl Tree {
         Ok(entries)
     }
 
-    /// The first of these names that is a file in a directory that was [found](Self::find) at `path`. Blocks.
+    /// The first of these names that is a file in a directory that was [found](Self::look) at `path`. Blocks.
     ///
     /// # Errors
     /// Where the directory cannot be opened, or such a file is there and may not be had.
-    pub(crate) fn index(&self, path: &str, names: &[String]) -> Result<Option<String>, NotFound> {
+    pub(crate) fn index(
+        &self,
+        path: &str,
+        names: &[String],
+        patience: Patience,
+    ) -> Result<Option<(Found, Candidate)>, NotFound> {
         for name in names {
-            let wanted = format!("{path}/{name}");
-            match self.find(wanted.as_bytes()) {
-                Ok(Found::File { path, rest }) if rest.is_empty() => return Ok(Some(path)),
+            match self.look(format!("{path}/{name}").as_bytes(), patience) {
+                Ok((found @ Found::File { .. }, Some(candidate))) => return Ok(Some((found, candidate))),
                 Ok(_) | Err(NotFound::Missing { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -258,19 +297,37 @@ impl Tree {
         Ok(None)
     }
 
-    fn open(&self) -> Result<Root, NotFound> {
+    fn open(&self, patience: Patience) -> Result<Root, NotFound> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(&self.directory, flags, Mode::empty());
         let unusable =
             |error: Errno| NotFound::Unusable { directory: self.directory.clone(), error: error.into() };
-        Ok(Root { opened: opened.map_err(unusable)?, real: None })
+        let local = self.local.load(Ordering::Relaxed);
+        if patience == Patience::None {
+            if local == 0 {
+                return Err(NotFound::Later);
+            }
+            // What the kernel has at hand, it gives at once (Linux 5.12); else, and on another device, somebody else waits.
+            let opened = openat2(CWD, &self.directory, flags, Mode::empty(), ResolveFlags::CACHED);
+            let opened = opened.map_err(|_| NotFound::Later)?;
+            if device_of(&opened).is_none_or(|device| device.wrapping_add(1) != local) {
+                return Err(NotFound::Later);
+            }
+            let found = fstat(&opened).map_err(unusable)?;
+            return Ok(Root { opened, found, real: None, patience });
+        }
+        let opened = rustix::fs::open(&self.directory, flags, Mode::empty()).map_err(unusable)?;
+        let found = fstat(&opened).map_err(unusable)?;
+        let is_local =
+            rustix::fs::fstatfs(&opened).is_ok_and(|system| LOCAL.contains(&(system.f_type as u64)));
+        self.local.store(if is_local { found.st_dev.wrapping_add(1) } else { 0 }, Ordering::Relaxed);
+        Ok(Root { opened, found, real: None, patience })
     }
 
     fn walk(&self, path: &[u8], root: &mut Root) -> Result<(Found, Opened), NotFound> {
         let mut walked = String::new();
         let mut at: Option<OwnedFd> = None;
         let mut rest = path;
-        let mut is_reached = fstat(&root.opened).is_ok_and(|found| self.reader.may_search(&found));
+        let mut is_reached = self.reader.may_search(&root.found);
         loop {
             let behind = &rest[rest.iter().take_while(|byte| **byte == b'/').count()..];
             if behind.is_empty() {
@@ -292,12 +349,25 @@ impl Tree {
                 return Err(NotFound::Forbidden { path, why: "the path is too long" });
             }
             let parent = at.as_ref().map_or(root.opened.as_fd(), AsFd::as_fd);
-            let opened = look(parent, name).and_then(|opened| Ok((fstat(&opened)?, opened)));
+            let opened = root.look(parent, name).and_then(|opened| Ok((fstat(&opened)?, opened)));
             walked.push('/');
             walked.push_str(text);
-            let (mut found, mut opened) = opened.map_err(|error| refused(&walked, error))?;
+            let mut target = None;
+            let (mut found, mut opened) = opened.map_err(|error| match error {
+                Errno::XDEV if root.patience == Patience::None => NotFound::Later,
+                error => refused(&walked, error),
+            })?;
             if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
+                if root.patience == Patience::None {
+                    return Err(NotFound::Later);
+                }
                 (found, opened) = root.follow(&walked, &found)?;
+                let real = real_path(opened.as_fd()).ok();
+                target = real.and_then(|real| Some(real.file_name()?.to_str()?.to_owned()));
+                let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+                if is_file && target.as_deref().is_none_or(|name| unserved(name).is_some()) {
+                    return Err(forbidden(&walked, "it is a link to what is not served"));
+                }
                 is_reached &= root.is_reached(opened.as_fd(), &self.reader);
             }
             match FileType::from_raw_mode(found.st_mode) {
@@ -311,6 +381,7 @@ impl Tree {
                         opened,
                         parent: at,
                         may_be_read: is_reached && self.reader.may_read(&found),
+                        target,
                         size: found.st_size.try_into().unwrap_or(0),
                         modified: listing::time(found.st_mtime),
                     };
@@ -328,6 +399,11 @@ impl Candidate {
     /// Its path below the directory: a slash in front of each name.
     pub(crate) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// What it is called itself, where a link led to it.
+    pub(crate) fn target(&self) -> Option<&str> {
+        self.target.as_deref()
     }
 
     /// That it cannot be read, now that it is open.
@@ -350,13 +426,13 @@ impl Candidate {
     }
 
     /// A file beside it whose name is its own with something behind it, opened, if the reader may read that. Blocks.
-    pub(crate) fn sibling(&self, root: &Tree, ending: &str) -> Option<File> {
+    pub(crate) fn sibling(&self, root: &Tree, ending: &str, patience: Patience) -> Option<File> {
         let name = format!("{}{ending}", self.path.rsplit('/').next()?);
         // Most have none, which is soon seen.
         if let Some(parent) = &self.parent {
             look(parent.as_fd(), name.as_bytes()).ok()?;
         }
-        let (found, candidate) = root.look(format!("{}{ending}", self.path).as_bytes()).ok()?;
+        let (found, candidate) = root.look(format!("{}{ending}", self.path).as_bytes(), patience).ok()?;
         let is_whole = matches!(found, Found::File { rest, .. } if rest.is_empty());
         candidate.filter(|_| is_whole)?.open().ok()
     }
@@ -365,11 +441,23 @@ impl Candidate {
 /// The directory, opened.
 struct Root {
     opened: OwnedFd,
+    found: Stat,
+    /// How long it may take to look at what is in it.
+    patience: Patience,
     /// Its real path, where somebody has asked.
     real: Option<PathBuf>,
 }
 
 impl Root {
+    /// Opens a name in a directory below this one, a link as itself.
+    fn look(&self, parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+        match self.patience {
+            Patience::Any => look(parent, name),
+            // What is mounted there may not answer.
+            Patience::None => openat2(parent, name, LOOK, Mode::empty(), ResolveFlags::NO_XDEV),
+        }
+    }
+
     /// What the link at a path leads to: within the directory, or whose owner is the link's.
     fn follow(&mut self, path: &str, link: &Stat) -> Result<(Stat, OwnedFd), NotFound> {
         let relative = path.trim_start_matches('/');
@@ -422,9 +510,16 @@ impl Root {
     }
 }
 
+/// The device that a directory is on, without asking its file system.
+fn device_of(opened: &OwnedFd) -> Option<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = statx(opened, "", flags, StatxFlags::empty()).ok()?;
+    Some(makedev(found.stx_dev_major, found.stx_dev_minor))
+}
+
 /// Opens a name in a directory, a link as itself.
 fn look(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
-    openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    openat(parent, name, LOOK, Mode::empty())
 }
 
 /// Opens a path within a directory.

@@ -72,15 +72,18 @@ impl Body {
         Self { content: Content::Full(bytes.into()) }
     }
 
-    /// A body that is read from a file. Where that fails, it is cut.
+    /// A body of so many bytes that is read from a file. Where that fails, or the file has become shorter, it is cut; what the
+    /// file has grown by does not belong to it.
     pub(crate) fn file(
         content: impl http_body::Body<Data = Bytes, Error = io::Error> + Send + 'static,
+        length: u64,
     ) -> Self {
         let cut = |error| {
             tracing::warn!("the file cannot be read on: {error}; the client's answer is cut");
             AnswerCut(())
         };
-        Self { content: Content::Boxed(content.map_err(cut).boxed_unsync()) }
+        let content = Exactly { content: content.map_err(cut).boxed_unsync(), remaining: length };
+        Self { content: Content::Boxed(content.boxed_unsync()) }
     }
 
     /// A body that another has been made into.
@@ -110,6 +113,48 @@ impl Body {
             Content::Full(_) => Self { content: Content::Empty },
             _ => self,
         }
+    }
+}
+
+/// So many bytes of a body.
+struct Exactly {
+    content: UnsyncBoxBody<Bytes, AnswerCut>,
+    remaining: u64,
+}
+
+impl http_body::Body for Exactly {
+    type Data = Bytes;
+    type Error = AnswerCut;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerCut>>> {
+        if self.remaining == 0 {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match std::task::ready!(Pin::new(&mut self.content).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let mut bytes = frame.into_data().unwrap_or_default();
+                bytes.truncate(usize::try_from(self.remaining).unwrap_or(usize::MAX));
+                self.remaining -= bytes.len() as u64;
+                Some(Ok(Frame::data(bytes)))
+            }
+            Some(Err(cut)) => Some(Err(cut)),
+            None => {
+                tracing::warn!("the file has become shorter while it was sent; the client's answer is cut");
+                self.remaining = 0;
+                Some(Err(AnswerCut(())))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
     }
 }
 

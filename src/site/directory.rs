@@ -1,7 +1,7 @@
 //! A directory: which of its scripts a request is for, or which of its files.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tower::{Service, ServiceExt};
 use super::listing;
 use super::route::{FilesRoute, Rewrite, ScriptsRoute};
 use super::send::{Sendable, send};
-use crate::files::{Candidate, Found, NotFound, Reader, Tree};
+use crate::files::{Candidate, Found, NotFound, Patience, Reader, Tree};
 use crate::gateway::{Asked, Body, Failed, Failure, Gateway, Reply, Script};
 
 /// What is escaped in the path of a URI: all that RFC 3986 §3.3 does not have in a segment, and `;`, for old clients.
@@ -167,12 +167,17 @@ impl Directory {
     /// # Cancel safety
     /// Cancel safe.
     pub(super) async fn named(&self, path: Vec<u8>) -> Result<Named, Failure> {
+        // What is at hand needs no other thread: to ask one costs more than the look.
+        match self.inner.named(&path, Patience::None) {
+            Err(Failure::FilesLater) => {}
+            named => return named,
+        }
         let inner = self.inner.clone();
         let looking = async {
             // Held by the look, and not by who waits for it: one that does not return keeps its place.
             let place = inner.places.clone().acquire_owned().await.map_err(|_| Failure::Interrupted)?;
             let looked = tokio::task::spawn_blocking(move || {
-                let named = inner.named(&path);
+                let named = inner.named(&path, Patience::Any);
                 drop(place);
                 named
             });
@@ -223,10 +228,10 @@ impl Service<Asked> for Directory {
 }
 
 impl Inner {
-    fn named(&self, path: &[u8]) -> Result<Named, Failure> {
-        let missing = match self.look(path) {
+    fn named(&self, path: &[u8], patience: Patience) -> Result<Named, Failure> {
+        let missing = match self.look(path, patience) {
             Err(error) if error.is_absence() => error,
-            looked => return self.answer(looked?),
+            looked => return self.answer(looked?, patience),
         };
         let first = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
         for Rewrite { to } in &self.rewrite {
@@ -234,20 +239,20 @@ impl Inner {
                 Some((before, behind)) => [before.as_bytes(), &path[first..], behind.as_bytes()].concat(),
                 None => to.as_bytes().to_vec(),
             };
-            match self.look(&to) {
+            match self.look(&to, patience) {
                 Err(error) if error.is_absence() => {}
-                looked => return self.answer(looked?),
+                looked => return self.answer(looked?, patience),
             }
         }
         Err(missing.into())
     }
 
     /// What a path names, its index where that is a directory.
-    fn look(&self, path: &[u8]) -> Result<Looked, NotFound> {
-        let (found, candidate) = match self.tree.look(path)? {
+    fn look(&self, path: &[u8], patience: Patience) -> Result<Looked, NotFound> {
+        let (found, candidate) = match self.tree.look(path, patience)? {
             (Found::Directory { path, has_slash: false }, _) => return Ok(Looked::WithoutSlash(path)),
-            (Found::Directory { path, .. }, _) => match self.tree.index(&path, &self.index)? {
-                Some(index) => self.tree.look(index.as_bytes())?,
+            (Found::Directory { path, .. }, _) => match self.tree.index(&path, &self.index, patience)? {
+                Some((index, candidate)) => (index, Some(candidate)),
                 None if self.autoindex => return Ok(Looked::Directory(path)),
                 None => {
                     let why = match self.index.is_empty() {
@@ -266,10 +271,11 @@ impl Inner {
         }
     }
 
-    fn answer(&self, looked: Looked) -> Result<Named, Failure> {
+    fn answer(&self, looked: Looked, patience: Patience) -> Result<Named, Failure> {
         let (name, rest, candidate) = match looked {
             Looked::File(name, rest, candidate) => (name, rest, candidate),
             Looked::WithoutSlash(path) => return Ok(Named::Elsewhere(format!("{}{path}/", self.prefix))),
+            Looked::Directory(_) if patience == Patience::None => return Err(Failure::FilesLater),
             Looked::Directory(path) => {
                 let page = listing::page(&format!("{}{path}/", self.prefix), &self.tree.list(&path)?);
                 return Ok(Named::List(page));
@@ -281,17 +287,26 @@ impl Inner {
             let command = handler.iter().cloned().chain([file.clone()]).collect();
             return Ok(Named::Script(Script { name, file, command }, rest));
         }
+        let is_script = |name: &str| self.handler(name).is_some();
+        if let Some(target) = candidate.target() {
+            // SECURITY: the source of a script is not to be had by another name.
+            if is_script(target) {
+                return Err(Failure::Forbidden(format!(
+                    "{name}: it is a link to a script, and not called as one"
+                )));
+            }
+        }
         if !rest.is_empty() {
             return Err(Failure::NoFile(format!("{name}: it is a file, and nothing is below it")));
         }
-        Ok(Named::File(Sendable::open(&self.tree, &candidate)?))
+        Ok(Named::File(Sendable::open(&self.tree, &candidate, is_script, patience)?))
     }
 
     /// What runs a file, in front of it, if it is a script. A name may be written in capitals: nobody means another file by
     /// that.
     fn handler(&self, name: &str) -> Option<&[String]> {
-        let ending = Path::new(name).extension().and_then(|ending| ending.to_str());
-        let ending = ending.map(|ending| format!(".{}", ending.to_ascii_lowercase()));
+        let ending = name.rsplit('/').next().and_then(|name| name.rsplit_once('.'));
+        let ending = ending.map(|(_, ending)| format!(".{}", ending.to_ascii_lowercase()));
         let handler =
             |handlers| ending.and_then(|ending| Handlers::get(handlers, &ending)).map(Vec::as_slice);
         match &self.scripts {
@@ -330,6 +345,7 @@ fn moved(path: &str, head: &request::Parts) -> Response<Body> {
 impl From<NotFound> for Failure {
     fn from(error: NotFound) -> Self {
         match error {
+            NotFound::Later => Self::FilesLater,
             NotFound::Missing { .. } => Self::NoFile(error.to_string()),
             NotFound::Forbidden { .. } => Self::Forbidden(error.to_string()),
             NotFound::Failed { .. } | NotFound::Unusable { .. } if error.is_exhaustion() => {

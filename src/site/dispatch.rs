@@ -16,13 +16,14 @@ use tower::{Service, ServiceExt};
 use super::compress::Taken;
 use super::directory::Directory;
 use super::elsewhere::Elsewhere;
-use super::error_page::Failing;
+use super::error_page::{Failing, headed};
 use super::guard::Guard;
 use super::redirect::redirected;
 use super::request_id::RequestId;
 use super::router::Router;
+use super::send::Sent;
 use super::{page, refusal};
-use crate::cgi::NormalPath;
+use crate::cgi::{AuthenticatedUser, NormalPath};
 use crate::gateway::{
     self, ALLOWED, Asked, Body, Client, Deadline, Failed, Failure, Gateway, Input, MAX_LOCAL_REDIRECTS, Reply,
 };
@@ -117,14 +118,6 @@ fn options() -> Response<Body> {
 }
 
 impl Target {
-    /// A response of this route's.
-    fn headed(&self, mut response: Response<Body>) -> Response<Body> {
-        for (name, value) in &self.headers {
-            response.headers_mut().insert(name, value.clone());
-        }
-        response
-    }
-
     /// What comes of a failure: the request for the route's own page, or dcgi's. `before` is the request as it was.
     fn fails(
         &self,
@@ -138,12 +131,14 @@ impl Target {
             // The page for another failure has failed.
             (Some(failing), _) => failing.end(Err(failure)),
             (None, None) => page,
-            (None, Some(mut head)) => match Failing::begin(&self.error_pages, &mut head, mount, page) {
-                ControlFlow::Continue(begun) => return ControlFlow::Continue((head, begun)),
-                ControlFlow::Break(page) => page,
-            },
+            (None, Some(mut head)) => {
+                match Failing::begin(&self.error_pages, &self.headers, &mut head, mount, page) {
+                    ControlFlow::Continue(begun) => return ControlFlow::Continue((head, begun)),
+                    ControlFlow::Break(page) => page,
+                }
+            }
         };
-        ControlFlow::Break(self.headed(response))
+        ControlFlow::Break(headed(response, &self.headers))
     }
 }
 
@@ -233,19 +228,24 @@ impl Routes {
             };
             match target.endpoint.answer(asked).await {
                 Ok(Reply::Response(mut response)) => {
-                    if let Some(taken) = taken {
+                    if let Some(taken) = taken.filter(|_| response.extensions().get::<Sent>().is_none()) {
                         response = taken.compressed(response).await;
                     }
+                    response = headed(response, &target.headers);
                     if let Some(failing) = failing {
                         response = failing.end(Ok(response));
                     }
                     for cookie in cookies {
                         response.headers_mut().append(SET_COOKIE, cookie);
                     }
-                    return target.headed(response);
+                    return response;
                 }
                 Ok(Reply::LocalRedirect { redirect, head: before, exchange }) => {
                     head = before;
+                    // Who it was for the one is nobody to another that does not ask.
+                    if target.guard.knows_users() {
+                        head.extensions.remove::<AuthenticatedUser>();
+                    }
                     // The next program may want the place that this one had. What that has left running is not waited for.
                     tokio::select! {
                         _ = exchange => {}

@@ -34,8 +34,9 @@ impl Elsewhere {
         let path = percent_encode(&path[first..], PATH).to_string();
         let mut to = self.to.replace("{host}", host).replace("{path}", &path);
         if let Some(query) = query.filter(|_| !to.contains('?')) {
-            to.push('?');
-            to.push_str(query);
+            // A fragment comes last.
+            let end = to.find('#').unwrap_or(to.len());
+            to.insert_str(end, &format!("?{query}"));
         }
         to
     }
@@ -74,6 +75,7 @@ mod tests {
             ("https://new/{path}", "", None, "https://new/"),
             ("https://new/", "/a", None, "https://new/"),
             ("https://new/?from={path}", "/a", Some("x"), "https://new/?from=a"),
+            ("https://new/{path}#end", "/a", Some("x"), "https://new/a?x#end"),
             ("https://{host}/x/{path}", "/a", None, "https://h/x/a"),
             // Nobody is sent to another host by what a client has written.
             ("/{path}", "//evil.example/x", None, "/evil.example/x"),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use http::header::{
-    ALLOW, CONNECTION, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONNECTION, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, RETRY_AFTER, SET_COOKIE, VARY, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, Method, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
 
 use super::redirect;
 use crate::gateway::{Body, Failure, Told};
@@ -20,8 +20,21 @@ const TOLD: [http::HeaderName; 4] = [ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENT
 pub(super) struct Failing {
     status: StatusCode,
     headers: HeaderMap,
+    /// What every answer of the route has that failed.
+    of_route: HeaderMap,
     /// dcgi's own page, where that one fails too.
     page: Response<Body>,
+}
+
+/// A response with what every answer of a route has: in place of its own of that name, but for what adds up.
+pub(super) fn headed(mut response: Response<Body>, headers: &HeaderMap) -> Response<Body> {
+    for (name, value) in headers {
+        match name == VARY || name == SET_COOKIE {
+            true => _ = response.headers_mut().append(name, value.clone()),
+            false => _ = response.headers_mut().insert(name, value.clone()),
+        }
+    }
+    response
 }
 
 impl Failing {
@@ -30,6 +43,7 @@ impl Failing {
     /// Breaks with dcgi's own page, where there is none, or it is no path here.
     pub(super) fn begin(
         pages: &BTreeMap<u16, String>,
+        of_route: &HeaderMap,
         head: &mut request::Parts,
         mount: &str,
         page: Response<Body>,
@@ -58,6 +72,7 @@ impl Failing {
         ControlFlow::Continue(Self {
             status: page.status(),
             headers: TOLD.into_iter().filter_map(told).collect(),
+            of_route: of_route.clone(),
             page,
         })
     }
@@ -68,13 +83,17 @@ impl Failing {
             Ok(response) => response,
             Err(failure) => {
                 failure.log("the route's own page for a failure is left out");
-                return self.page;
+                return headed(self.page, &self.of_route);
             }
         };
         if response.status() == StatusCode::OK {
             *response.status_mut() = self.status;
         }
+        for name in [ETAG, LAST_MODIFIED, ACCEPT_RANGES] {
+            response.headers_mut().remove(name);
+        }
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response.headers_mut().extend(self.headers);
-        response
+        headed(response, &self.of_route)
     }
 }

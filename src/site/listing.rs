@@ -36,7 +36,8 @@ fn write(out: &mut String, path: &str, entries: &[Entry]) -> fmt::Result {
     for Entry { name, is_directory, size, modified } in entries {
         let slash = if *is_directory { "/" } else { "" };
         // With a dot in front: a name may have a colon, as what begins with a scheme has.
-        let href = utf8_percent_encode(name, PATH);
+        let href = utf8_percent_encode(name, PATH).to_string();
+        let href = Escaped(&href);
         write!(
             out,
             "<tr><td><a href=\"./{href}{slash}\">{}{slash}</a></td><td class=\"size\">",

@@ -3,21 +3,22 @@
 //! It asks for files by name; here it gets those that have been opened already, and no others.
 
 use std::future::{Ready, ready};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use http::header::{ACCEPT_ENCODING, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, ETAG, IF_RANGE, LAST_MODIFIED, RANGE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, request};
 use rustix::fs::Stat;
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tower_http::services::ServeDir;
 use tower_http::services::fs::{self, Backend, DefaultServeDirFallback};
 
-use crate::files::{Candidate, NotFound, Tree};
+use crate::files::{Candidate, NotFound, Patience, Tree};
 use crate::gateway::{Body, Failure};
 
 /// What is read of a file at once. More of a small one than most have.
@@ -35,6 +36,10 @@ pub(super) struct Sendable {
     /// Each with what its name has behind the file's own.
     opened: Arc<Vec<(&'static str, Opened)>>,
 }
+
+/// That a response is a file, as its extension: it is sent as it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent;
 
 /// A file, or the first piece of it.
 #[derive(Debug)]
@@ -65,18 +70,31 @@ pub(super) struct Reading {
 }
 
 impl Sendable {
-    /// Opens a file that was found in a tree. Blocks.
+    /// Opens a file that was found in a tree. `is_script`: what is called so beside it is none of its own. Blocks.
     ///
     /// # Errors
     /// Where it may not be read.
-    pub(super) fn open(tree: &Tree, candidate: &Candidate) -> Result<Self, NotFound> {
+    pub(super) fn open(
+        tree: &Tree,
+        candidate: &Candidate,
+        is_script: impl Fn(&str) -> bool,
+        patience: Patience,
+    ) -> Result<Self, NotFound> {
         let path = Path::new(candidate.path());
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        let mut opened =
-            vec![("", Opened::new(candidate.open()?).map_err(|error| candidate.unreadable(&error))?)];
-        for name in COMPRESSED {
-            let sibling = candidate.sibling(tree, name).and_then(|file| Opened::new(file).ok());
-            opened.extend(sibling.map(|sibling| (name, sibling)));
+        let open = |file| {
+            Opened::new(file, patience).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => NotFound::Later,
+                _ => candidate.unreadable(&error),
+            })
+        };
+        let mut opened = vec![("", open(candidate.open()?)?)];
+        for name in COMPRESSED.into_iter().filter(|name| !is_script(name)) {
+            match candidate.sibling(tree, name, patience).map(open) {
+                Some(Ok(sibling)) => opened.push((name, sibling)),
+                Some(Err(NotFound::Later)) => return Err(NotFound::Later),
+                Some(Err(_)) | None => {}
+            }
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let ending = if ending.chars().all(plain) { ending.to_owned() } else { String::new() };
@@ -101,22 +119,38 @@ impl Sendable {
 }
 
 impl Opened {
-    fn new(file: std::fs::File) -> io::Result<Self> {
+    /// # Errors
+    /// Where it cannot be read, and [`WouldBlock`](io::ErrorKind::WouldBlock) where it is not in memory and that is too long.
+    fn new(file: std::fs::File, patience: Patience) -> io::Result<Self> {
         let metadata = Metadata::of(&rustix::fs::fstat(&file)?);
-        let content = match usize::try_from(metadata.size) {
-            Ok(size @ ..=PIECE) => {
-                let mut whole = Vec::with_capacity(size);
-                io::Read::read_to_end(&mut io::Read::take(&file, metadata.size), &mut whole)?;
-                // Shorter by now, it is what it is.
-                let metadata = Metadata { size: whole.len() as u64, ..metadata };
-                return Ok(Self {
-                    metadata,
-                    content: Mutex::new(Some(Content::Whole(io::Cursor::new(whole)))),
-                });
-            }
-            _ => Content::File(tokio::fs::File::from_std(file)),
+        let Some(size @ ..=PIECE) = usize::try_from(metadata.size).ok() else {
+            let content = Mutex::new(Some(Content::File(tokio::fs::File::from_std(file))));
+            return Ok(Self { metadata, content });
         };
-        Ok(Self { metadata, content: Mutex::new(Some(content)) })
+        let mut whole = vec![0; size];
+        let mut read = 0;
+        while read < size {
+            let piece = &mut whole[read..];
+            read += match patience {
+                Patience::Any => match (&file).read(piece) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    // Shorter by now, it is what it is.
+                    Ok(0) => break,
+                    some => some?,
+                },
+                // All that the kernel has in memory, or nothing.
+                Patience::None => {
+                    let parts = &mut [io::IoSliceMut::new(piece)];
+                    match preadv2(&file, parts, read as u64, ReadWriteFlags::NOWAIT) {
+                        Ok(some @ 1..) => some,
+                        _ => return Err(io::ErrorKind::WouldBlock.into()),
+                    }
+                }
+            };
+        }
+        whole.truncate(read);
+        let metadata = Metadata { size: read as u64, ..metadata };
+        Ok(Self { metadata, content: Mutex::new(Some(Content::Whole(io::Cursor::new(whole)))) })
     }
 }
 
@@ -137,8 +171,10 @@ impl Metadata {
 pub(super) async fn send(file: Sendable, head: &request::Parts) -> Result<Response<Body>, Failure> {
     let mut headers = head.headers.clone();
     // Of what it does not understand, it is as if it were not there (RFC 9110 §14.2): tower-http refuses it.
-    if !headers.get(RANGE).is_some_and(is_of_bytes) {
-        headers.remove(RANGE);
+    match headers.remove(RANGE).as_ref().and_then(in_bytes) {
+        // A range is of a GET alone (§14.2).
+        Some(range) if head.method == Method::GET => _ = headers.insert(RANGE, range),
+        _ => {}
     }
     // Only of what the client has a part of is the rest of use to it (RFC 9110 §13.1.5). tower-http does not look.
     if let Some(validator) = headers.remove(IF_RANGE)
@@ -152,11 +188,13 @@ pub(super) async fn send(file: Sendable, head: &request::Parts) -> Result<Respon
     serve(&file, head.method.clone(), headers).await
 }
 
-/// Whether ranges are in bytes, and nothing else is said of them.
-fn is_of_bytes(range: &HeaderValue) -> bool {
-    let (unit, ranges) = range.as_bytes().split_at_checked(6).unwrap_or_default();
+/// Ranges in bytes of which nothing else is said, as tower-http reads them.
+fn in_bytes(range: &HeaderValue) -> Option<HeaderValue> {
+    let (unit, ranges) = range.as_bytes().split_at_checked(6)?;
     let in_place = |byte: &u8| byte.is_ascii_digit() || b"-, \t".contains(byte);
-    unit.eq_ignore_ascii_case(b"bytes=") && ranges.contains(&b'-') && ranges.iter().all(in_place)
+    let is_plain =
+        unit.eq_ignore_ascii_case(b"bytes=") && ranges.contains(&b'-') && ranges.iter().all(in_place);
+    is_plain.then(|| HeaderValue::from_bytes(&[b"bytes=", ranges].concat()).ok())?
 }
 
 /// Whether a validator is that of a response.
@@ -173,14 +211,20 @@ async fn serve(file: &Sendable, method: Method, headers: HeaderMap) -> Result<Re
     let uri = format!("/{}", file.name()).parse::<Uri>();
     let mut request = Request::new(Body::default());
     *request.uri_mut() = uri.map_err(|error| Failure::Files(error.into()))?;
+    let is_head = method == Method::HEAD;
     *request.method_mut() = method;
     *request.headers_mut() = headers;
-    let is_large = file.opened.iter().any(|(_, opened)| opened.metadata.size > PIECE as u64);
+    let largest = file.opened.iter().map(|(_, opened)| opened.metadata.size).max().unwrap_or(0);
+    let piece = match usize::try_from(largest) {
+        // With a byte more, so that its end is seen at once.
+        Ok(size @ ..=PIECE) => size + 1,
+        _ => LARGE_PIECE,
+    };
     let mut service: ServeDir<DefaultServeDirFallback, Sendable> = ServeDir::with_backend("", file.clone())
         .append_index_html_on_directories(false)
         .redirect_to_trailing_slash(false)
         .ignore_multi_range_requests(true)
-        .with_buf_chunk_size(if is_large { LARGE_PIECE } else { PIECE });
+        .with_buf_chunk_size(piece);
     // Who has none needs no `Vary`, and no look at what the client takes.
     if file.opened.len() > 1 {
         service = service.precompressed_gzip().precompressed_br().precompressed_zstd();
@@ -191,7 +235,15 @@ async fn serve(file: &Sendable, method: Method, headers: HeaderMap) -> Result<Re
     if response.status() == StatusCode::NOT_FOUND {
         return Err(Failure::Files("a file that was opened is not there".into()));
     }
-    Ok(response.map(Body::file))
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = length.filter(|_| !is_head).unwrap_or(0);
+    let mut response = response.map(|body| Body::file(body, length));
+    // What a cache is to know of the whole, it is to know of its being the same (RFC 9110 §15.4.5).
+    if file.opened.len() > 1 {
+        response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    response.extensions_mut().insert(Sent);
+    Ok(response)
 }
 
 impl Backend for Sendable {

@@ -101,6 +101,17 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
     }
     for route in &config.routes {
+        let files = route.access.auth.iter().flat_map(|auth| [Some(&auth.file), auth.groups.as_ref()]);
+        for file in files.flatten() {
+            if let Err(error) = std::fs::File::open(file) {
+                writeln!(
+                    out,
+                    "\nwarning: route `{}`: in `auth`, {} cannot be read: {error}: its requests will be answered with 500",
+                    route.name(),
+                    file.display()
+                )?;
+            }
+        }
         if let RouteKind::Files(files) = &route.kind
             && let Some(problem) = directory::problems(files)
         {
@@ -241,6 +252,7 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
 fn of_files(route: &Route) -> [String; 9] {
     let what = match &route.kind {
         RouteKind::Files(files) => printable(&format!("files in {}", files.directory.display())),
+        RouteKind::Redirect(redirect) => printable(&format!("{} to {}", redirect.status, redirect.to)),
         _ => String::new(),
     };
     let mut row = [const { String::new() }; 9].map(|_| "-".to_owned());

@@ -54,6 +54,7 @@ fn status(tree: &Tree, path: &str) -> u16 {
         Err(NotFound::Missing { .. }) => 404,
         Err(NotFound::Forbidden { .. }) => 403,
         Err(NotFound::Failed { .. } | NotFound::Unusable { .. }) => 502,
+        Err(NotFound::Later) => 504,
     }
 }
 
@@ -89,9 +90,10 @@ fn a_directory_is_told_with_its_slash() {
     }
     let index = |path, names: &[&str]| {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        tree.index(path, &names).unwrap()
+        let found = tree.index(path, &names, Patience::Any).unwrap();
+        found.map(|(found, _)| found)
     };
-    assert_eq!(index("/sub", &["none.cgi", "index.cgi"]).as_deref(), Some("/sub/index.cgi"));
+    assert_eq!(index("/sub", &["none.cgi", "index.cgi"]), Some(file("/sub/index.cgi", "")));
     assert_eq!(index("", &["index.cgi", "sub"]), None);
 }
 
@@ -142,7 +144,7 @@ fn links_lead_within_the_directory_or_to_what_their_owner_owns() {
 #[test]
 fn what_is_neither_file_nor_directory_is_forbidden() {
     let (_outer, tree) = place();
-    mkfifoat(rustix::fs::CWD, tree.directory.join("fifo"), Mode::from_raw_mode(0o666)).unwrap();
+    mkfifoat(CWD, tree.directory.join("fifo"), Mode::from_raw_mode(0o666)).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(tree.directory.join("socket")).unwrap();
     for path in ["/fifo", "/fifo/x", "/socket"] {
         assert_eq!(status(&tree, path), 403, "{path}");
@@ -165,6 +167,24 @@ fn a_path_that_the_kernel_would_not_take_is_forbidden() {
     assert!(matches!(error, NotFound::Forbidden { .. }), "{error}");
     assert!(error.to_string().len() < 200, "{error}");
     assert_eq!(tree.list(&deep(15)).unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_at_hand_on_a_disk_of_ones_own_needs_no_patience() {
+    let (_outer, tree) = place();
+    let quick = |path: &str| tree.look(path.as_bytes(), Patience::None).map(|(found, _)| found);
+    assert!(matches!(quick("/hello.cgi"), Err(NotFound::Later)), "nobody has looked what it is on");
+    tree.find(b"/").unwrap();
+    let is_local = tree.local.load(Ordering::Relaxed) != 0;
+    assert!(is_local, "the tests' directory is on a disk of this machine");
+    assert_eq!(quick("/sub/x.pl/y").unwrap(), file("/sub/x.pl", "/y"));
+    assert!(matches!(quick("/none"), Err(NotFound::Missing { .. })));
+    // Where a link leads, nobody can say beforehand.
+    symlink("hello.cgi", tree.directory.join("link")).unwrap();
+    assert!(matches!(quick("/link"), Err(NotFound::Later)));
+    let system = Tree::new("/proc");
+    system.find(b"/version").unwrap();
+    assert!(matches!(system.look(b"/version", Patience::None), Err(NotFound::Later)), "it is no disk");
 }
 
 #[test]
@@ -218,13 +238,17 @@ proptest! {
             inotify::add_watch(&watcher, &place, inotify::WatchFlags::OPEN).unwrap();
         }
         let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
-        if let Ok((Found::File { path: found, .. }, Some(candidate))) = tree.look(path.as_bytes()) {
+        if let Ok((Found::File { path: found, .. }, Some(candidate))) = tree.look(path.as_bytes(), Patience::Any) {
             let inside = fs::canonicalize(&tree.directory).unwrap();
             let real = fs::canonicalize(format!("{}{found}", tree.directory.display())).unwrap();
             prop_assert!(real.starts_with(&inside), "{path} is {}", real.display());
             let opened = candidate.open().unwrap();
             prop_assert_eq!(real_path(opened.as_fd()).unwrap(), real);
         }
+        // Who has no patience finds the same, or has to come again.
+        let outcome = |patience| tree.look(path.as_bytes(), patience).map(|(found, _)| found).map_err(|error| error.to_string());
+        let (patient, quick) = (outcome(Patience::Any), outcome(Patience::None));
+        prop_assert!(quick == patient || quick == Err(NotFound::Later.to_string()), "{quick:?}, not {patient:?}");
         let mut events = [MaybeUninit::uninit(); 4096];
         let seen = inotify::Reader::new(&watcher, &mut events).next().is_ok();
         prop_assert!(!seen, "{} was opened", path);

@@ -83,6 +83,11 @@ impl Guard {
         Self { allow_from, limiter: rate_limit.map(Limiter::new), basic: auth.map(Basic::new) }
     }
 
+    /// Whether it is this that says who asks.
+    pub(super) fn knows_users(&self) -> bool {
+        self.basic.is_some()
+    }
+
     /// Lets a request by, and puts down who asks; or says why not. What costs least is looked at first.
     ///
     /// # Cancel safety

@@ -7,15 +7,15 @@ use sha_crypt::{PasswordVerifier, ShaCrypt};
 use sha1::Sha1;
 use subtle::ConstantTimeEq;
 
-/// How a password was hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a password was hashed; what costs more, later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scheme {
-    Bcrypt,
+    Sha1,
     /// `$apr1$`, or `$1$`.
     Md5(&'static str),
-    Sha1,
     /// SHA-256 or SHA-512, of crypt(3).
     ShaCrypt,
+    Bcrypt,
 }
 
 /// What stands in front of SHA-1.

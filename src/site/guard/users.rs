@@ -24,6 +24,9 @@ use crate::gateway::Failure;
 /// a second, and a page has twenty pictures.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
+/// How long a password may be, as crypt(3) has it, in bytes.
+const LONGEST_PASSWORD: usize = 512;
+
 /// How many passwords are remembered.
 const MOST_REMEMBERED: usize = 4096;
 
@@ -40,7 +43,7 @@ pub(super) struct Basic {
     auth: BasicAuth,
     /// What makes of a password what nobody else can tell from another.
     key: [u8; 32],
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
     places: Arc<Semaphore>,
 }
 
@@ -80,7 +83,7 @@ impl Basic {
         // Version 4: 122 bits each that nobody can guess.
         let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(uuid::Uuid::into_bytes).concat();
         let key = Sha256::digest(&random).into();
-        Self { auth, key, known: Mutex::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { auth, key, known: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Who a request's `Authorization` says that it is, and may have this.
@@ -89,7 +92,9 @@ impl Basic {
     /// Cancel safe.
     pub(super) async fn user(&self, headers: &HeaderMap) -> Result<AuthenticatedUser, Failure> {
         let refused = || Failure::Unauthorized { realm: self.auth.realm.clone() };
-        let Some((name, password)) = credentials(headers) else { return Err(refused()) };
+        // SECURITY: some forms hash the whole of it thousands of times. Nobody's is longer.
+        let credentials = credentials(headers).filter(|(_, password)| password.len() <= LONGEST_PASSWORD);
+        let Some((name, password)) = credentials else { return Err(refused()) };
         let users = self.users().await?;
         let is_known = self.is_known(&users, &name, password).await?;
         // To be told apart by nobody: known and not meant, and not known.
@@ -143,21 +148,15 @@ impl Basic {
             known.looked = Some(Instant::now());
             known.users.clone()
         };
-        let auth = self.auth.clone();
-        let looked = tokio::task::spawn_blocking(move || Users::look(&auth, before));
+        let (auth, known) = (self.auth.clone(), self.known.clone());
+        // Put down there, and not by who waits: a client that leaves does not keep what was known before.
+        let looked = tokio::task::spawn_blocking(move || {
+            let looked = Users::look(&auth, before);
+            known.lock().unwrap_or_else(PoisonError::into_inner).users = looked.as_ref().ok().cloned();
+            looked
+        });
         let looked = looked.await.map_err(|_| Failure::Interrupted)?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match looked {
-            Ok(users) => {
-                known.users = Some(users.clone());
-                Ok(users)
-            }
-            Err(unreadable) => {
-                // Whoever was known by then is not for ever.
-                known.users = None;
-                Err(Failure::Users(unreadable.into()))
-            }
-        }
+        looked.map_err(|unreadable| Failure::Users(unreadable.into()))
     }
 }
 
@@ -228,12 +227,12 @@ impl Users {
         require.is_empty() || require.iter().any(is_meant)
     }
 
-    /// Whether a password is a user's. Blocks for as long as that takes, for who is not known too.
+    /// Whether a password is a user's. Blocks for as long as that takes; for who is not known, as long as the costliest form.
     fn verify(&self, name: &str, password: &[u8]) -> bool {
         match self.hashes.get(name) {
             Some((scheme, hash)) => scheme.verify(password, hash),
             None => {
-                if let Some((scheme, hash)) = self.hashes.values().next() {
+                if let Some((scheme, hash)) = self.hashes.values().max_by_key(|(scheme, _)| *scheme) {
                     _ = scheme.verify(password, hash);
                 }
                 false
