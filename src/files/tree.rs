@@ -223,7 +223,7 @@ impl Tree {
     /// The same, and the file that was found, if it is one.
     ///
     /// # Errors
-    /// As [`find`](Self::find), and [`NotFound::Later`] where there was not enough patience.
+    /// As for any path, and [`NotFound::Later`] where there was not enough patience.
     pub(crate) fn look(
         &self,
         path: &[u8],
@@ -239,7 +239,7 @@ impl Tree {
         ))
     }
 
-    /// What is served of a directory that was [found](Self::find) at `path`, by name: directories first. Blocks.
+    /// What is served of a directory that was [found](Self::look) at `path`, by name: directories first. Blocks.
     ///
     /// # Errors
     /// Where it cannot be read, or not by who is to be able to.
