@@ -214,6 +214,8 @@ fn the_source_of_a_script_is_never_sent() {
     // Whatever a client takes, no compressed copy of it is.
     fs::write(site.root.join("script.cgi.gz"), "printf").unwrap();
     assert_eq!(site.ask("/script.cgi", "Accept-Encoding: gzip\r\n").text(), "ran /script.cgi \n");
+    symlink("script.cgi", site.root.join("numbers.txt.gz")).unwrap();
+    assert_eq!(site.ask("/numbers.txt", "Accept-Encoding: gzip\r\n").text(), "0123456789");
     // What no handler is for, is a file, and so is a picture that is called as a script is.
     site.sends("/", "text/html", "<h1>home</h1>");
     site.sends("/photo.cgi.jpg", "image/jpeg", "jpeg");
@@ -315,6 +317,11 @@ fn a_compressed_sibling_is_sent_to_who_takes_it() {
     let etag = site.ask("/style.css", "").header("etag").unwrap().to_owned();
     let response = site.ask("/style.css", &format!("If-None-Match: {etag}\r\n"));
     assert_eq!((response.status, response.header("vary")), (304, Some("accept-encoding")));
+    // A link to one is one.
+    fs::write(site.root.join("sub/packed.gz"), "packed").unwrap();
+    symlink("sub/packed.gz", site.root.join("numbers.txt.gz")).unwrap();
+    let response = site.ask("/numbers.txt", "Accept-Encoding: gzip\r\n");
+    assert_eq!((response.header("content-encoding"), &*response.text()), (Some("gzip"), "packed"));
     // One that may not be read is none.
     let response = site.ask("/logo.png", "Accept-Encoding: gzip\r\n");
     assert_eq!((response.header("vary"), &*response.text()), (None, "png"));

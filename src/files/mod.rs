@@ -10,6 +10,6 @@ mod listing;
 mod reader;
 mod tree;
 
-pub(crate) use listing::Entry;
+pub(crate) use listing::{Entry, modified};
 pub(crate) use reader::Reader;
 pub(crate) use tree::{Candidate, Found, NotFound, Patience, Tree};

@@ -19,7 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::listing::{self, Entry};
+use super::listing::{Entry, modified};
 use super::reader::Reader;
 
 /// The one hidden name that is there to be asked for, at the top (RFC 8615).
@@ -91,8 +91,6 @@ pub(crate) struct Candidate {
     path: String,
     /// Itself, by `O_PATH`.
     opened: OwnedFd,
-    /// The directory that it lies in.
-    parent: Option<OwnedFd>,
     /// Whether the reader may read it, and search the directories on the way.
     may_be_read: bool,
     /// What it is called itself, where a link led to it.
@@ -203,27 +201,23 @@ impl Tree {
         Self { directory: directory.into(), reader: Reader::default(), local: AtomicU64::new(0) }
     }
 
+    /// The directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Opens what this reader may read.
     pub(crate) fn read_by(self, reader: Reader) -> Self {
         Self { reader, ..self }
     }
 
-    /// What a path names: decoded and without dot segments, beginning with a slash where it is not empty. A run of slashes
-    /// counts as one. Blocks.
+    /// What a path names, and the file itself, if it is one. The path is decoded and without dot segments, and begins with a
+    /// slash where it is not empty; a run of slashes counts as one. Blocks for as long as there is patience.
     ///
     /// Not served are hidden names, those of editors' copies (`x.cgi~`, `x.cgi.bak`), and those that are no UTF-8.
     ///
     /// # Errors
-    /// Why it names nothing.
-    #[cfg(test)]
-    pub(crate) fn find(&self, path: &[u8]) -> Result<Found, NotFound> {
-        Ok(self.look(path, Patience::Any)?.0)
-    }
-
-    /// The same, and the file that was found, if it is one.
-    ///
-    /// # Errors
-    /// As for any path, and [`NotFound::Later`] where there was not enough patience.
+    /// Why it names nothing, and [`NotFound::Later`] where there was not enough patience.
     pub(crate) fn look(
         &self,
         path: &[u8],
@@ -237,6 +231,11 @@ impl Tree {
                 Opened::Directory { .. } => None,
             },
         ))
+    }
+
+    #[cfg(test)]
+    fn find(&self, path: &[u8]) -> Result<Found, NotFound> {
+        Ok(self.look(path, Patience::Any)?.0)
     }
 
     /// What is served of a directory that was [found](Self::look) at `path`, by name: directories first. Blocks.
@@ -379,11 +378,10 @@ impl Tree {
                     let candidate = Candidate {
                         path: walked.clone(),
                         opened,
-                        parent: at,
                         may_be_read: is_reached && self.reader.may_read(&found),
                         target,
                         size: found.st_size.try_into().unwrap_or(0),
-                        modified: listing::time(found.st_mtime),
+                        modified: modified(found.st_mtime, i64::try_from(found.st_mtime_nsec).unwrap_or(0)),
                     };
                     let found = Found::File { path: walked, rest: after.to_owned() };
                     return Ok((found, Opened::File(candidate)));
@@ -425,16 +423,21 @@ impl Candidate {
         Ok(opened.map_err(|error| refused(&self.path, error))?.into())
     }
 
-    /// A file beside it whose name is its own with something behind it, opened, if the reader may read that. Blocks.
-    pub(crate) fn sibling(&self, root: &Tree, ending: &str, patience: Patience) -> Option<File> {
-        let name = format!("{}{ending}", self.path.rsplit('/').next()?);
-        // Most have none, which is soon seen.
-        if let Some(parent) = &self.parent {
-            look(parent.as_fd(), name.as_bytes()).ok()?;
+    /// A file beside it whose name is its own with something behind it. Blocks.
+    ///
+    /// # Errors
+    /// [`NotFound::Later`], where there was not enough patience.
+    pub(crate) fn sibling(
+        &self,
+        root: &Tree,
+        ending: &str,
+        patience: Patience,
+    ) -> Result<Option<Self>, NotFound> {
+        match root.look(format!("{}{ending}", self.path).as_bytes(), patience) {
+            Ok((Found::File { .. }, sibling)) => Ok(sibling),
+            Err(NotFound::Later) => Err(NotFound::Later),
+            Ok(_) | Err(_) => Ok(None),
         }
-        let (found, candidate) = root.look(format!("{}{ending}", self.path).as_bytes(), patience).ok()?;
-        let is_whole = matches!(found, Found::File { rest, .. } if rest.is_empty());
-        candidate.filter(|_| is_whole)?.open().ok()
     }
 }
 

@@ -53,9 +53,6 @@ pub(crate) enum Failure {
     NoFile(String),
     #[error("it is not served: {0}")]
     Forbidden(String),
-    /// To be asked again, with more patience.
-    #[error("the route's directory has not been looked at yet")]
-    FilesLater,
     #[error("what the route serves cannot be had for now")]
     FilesExhausted(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the file system that the route's directory is on does not answer ({})", format_duration(*.0))]
@@ -134,7 +131,7 @@ impl Failure {
             Self::Busy { .. } | Self::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
             Self::Engine(error) if error.is_unreachable() => StatusCode::SERVICE_UNAVAILABLE,
             // Between a program and us there is nothing but the engine.
-            Self::Output(_) | Self::FilesExhausted(_) | Self::FilesLater => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Output(_) | Self::FilesExhausted(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Engine(_)
             | Self::Files(_)
             | Self::NoHeaderBlock { .. }

@@ -1,7 +1,6 @@
 //! A directory: which of its scripts a request is for, or which of its files.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -52,7 +51,6 @@ pub(super) struct Directory {
 #[derive(Debug)]
 struct Inner {
     tree: Tree,
-    directory: PathBuf,
     index: Vec<String>,
     scripts: Scripts,
     /// Whether a directory without an index is listed.
@@ -120,7 +118,6 @@ impl Directory {
         };
         let inner = Inner {
             tree: Tree::new(&route.directory).read_by(reader),
-            directory: route.directory,
             index: route.index,
             scripts,
             autoindex: route.autoindex,
@@ -141,7 +138,6 @@ impl Directory {
     ) -> Self {
         let inner = Inner {
             tree: Tree::new(&route.directory).read_by(reader),
-            directory: route.directory,
             index: route.index,
             scripts: Scripts::None,
             autoindex: route.autoindex,
@@ -169,8 +165,8 @@ impl Directory {
     pub(super) async fn named(&self, path: Vec<u8>) -> Result<Named, Failure> {
         // What is at hand needs no other thread: to ask one costs more than the look.
         match self.inner.named(&path, Patience::None) {
-            Err(Failure::FilesLater) => {}
-            named => return named,
+            Err(NotFound::Later) => {}
+            named => return Ok(named?),
         }
         let inner = self.inner.clone();
         let looking = async {
@@ -181,7 +177,7 @@ impl Directory {
                 drop(place);
                 named
             });
-            looked.await.unwrap_or(Err(Failure::Interrupted))
+            Ok(looked.await.map_err(|_| Failure::Interrupted)??)
         };
         tokio::select! {
             biased;
@@ -228,7 +224,7 @@ impl Service<Asked> for Directory {
 }
 
 impl Inner {
-    fn named(&self, path: &[u8], patience: Patience) -> Result<Named, Failure> {
+    fn named(&self, path: &[u8], patience: Patience) -> Result<Named, NotFound> {
         let missing = match self.look(path, patience) {
             Err(error) if error.is_absence() => error,
             looked => return self.answer(looked?, patience),
@@ -244,7 +240,7 @@ impl Inner {
                 looked => return self.answer(looked?, patience),
             }
         }
-        Err(missing.into())
+        Err(missing)
     }
 
     /// What a path names, its index where that is a directory.
@@ -271,11 +267,11 @@ impl Inner {
         }
     }
 
-    fn answer(&self, looked: Looked, patience: Patience) -> Result<Named, Failure> {
+    fn answer(&self, looked: Looked, patience: Patience) -> Result<Named, NotFound> {
         let (name, rest, candidate) = match looked {
             Looked::File(name, rest, candidate) => (name, rest, candidate),
             Looked::WithoutSlash(path) => return Ok(Named::Elsewhere(format!("{}{path}/", self.prefix))),
-            Looked::Directory(_) if patience == Patience::None => return Err(Failure::FilesLater),
+            Looked::Directory(_) if patience == Patience::None => return Err(NotFound::Later),
             Looked::Directory(path) => {
                 let page = listing::page(&format!("{}{path}/", self.prefix), &self.tree.list(&path)?);
                 return Ok(Named::List(page));
@@ -283,21 +279,20 @@ impl Inner {
         };
         if let Some(handler) = self.handler(&name) {
             // UTF-8 both, as they were found to be.
-            let file = format!("{}{name}", self.directory.display());
+            let file = format!("{}{name}", self.tree.directory().display());
             let command = handler.iter().cloned().chain([file.clone()]).collect();
             return Ok(Named::Script(Script { name, file, command }, rest));
         }
         let is_script = |name: &str| self.handler(name).is_some();
-        if let Some(target) = candidate.target() {
-            // SECURITY: the source of a script is not to be had by another name.
-            if is_script(target) {
-                return Err(Failure::Forbidden(format!(
-                    "{name}: it is a link to a script, and not called as one"
-                )));
-            }
+        // SECURITY: the source of a script is not to be had by another name.
+        if candidate.target().is_some_and(is_script) {
+            return Err(NotFound::Forbidden {
+                path: name,
+                why: "it is a link to a script, and not called as one",
+            });
         }
         if !rest.is_empty() {
-            return Err(Failure::NoFile(format!("{name}: it is a file, and nothing is below it")));
+            return Err(NotFound::Missing { path: name, why: "it is a file, and nothing is below it" });
         }
         Ok(Named::File(Sendable::open(&self.tree, &candidate, is_script, patience)?))
     }
@@ -345,13 +340,14 @@ fn moved(path: &str, head: &request::Parts) -> Response<Body> {
 impl From<NotFound> for Failure {
     fn from(error: NotFound) -> Self {
         match error {
-            NotFound::Later => Self::FilesLater,
             NotFound::Missing { .. } => Self::NoFile(error.to_string()),
             NotFound::Forbidden { .. } => Self::Forbidden(error.to_string()),
             NotFound::Failed { .. } | NotFound::Unusable { .. } if error.is_exhaustion() => {
                 Self::FilesExhausted(error.into())
             }
-            NotFound::Failed { .. } | NotFound::Unusable { .. } => Self::Files(error.into()),
+            NotFound::Failed { .. } | NotFound::Unusable { .. } | NotFound::Later => {
+                Self::Files(error.into())
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::future::{Ready, ready};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,13 +13,12 @@ use std::time::SystemTime;
 
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, ETAG, IF_RANGE, LAST_MODIFIED, RANGE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, request};
-use rustix::fs::Stat;
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tower_http::services::ServeDir;
 use tower_http::services::fs::{self, Backend, DefaultServeDirFallback};
 
-use crate::files::{Candidate, NotFound, Patience, Tree};
+use crate::files::{self, Candidate, NotFound, Patience, Tree};
 use crate::gateway::{Body, Failure};
 
 /// What is read of a file at once. More of a small one than most have.
@@ -90,10 +90,16 @@ impl Sendable {
         };
         let mut opened = vec![("", open(candidate.open()?)?)];
         for name in COMPRESSED.into_iter().filter(|name| !is_script(name)) {
-            match candidate.sibling(tree, name, patience).map(open) {
-                Some(Ok(sibling)) => opened.push((name, sibling)),
-                Some(Err(NotFound::Later)) => return Err(NotFound::Later),
-                Some(Err(_)) | None => {}
+            let Some(sibling) = candidate.sibling(tree, name, patience)? else { continue };
+            // SECURITY: as the file itself, by a link.
+            if sibling.target().is_some_and(&is_script) {
+                continue;
+            }
+            match sibling.open().and_then(open) {
+                Ok(sibling) => opened.push((name, sibling)),
+                Err(NotFound::Later) => return Err(NotFound::Later),
+                // What may not be read is none.
+                Err(_) => {}
             }
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -122,7 +128,7 @@ impl Opened {
     /// # Errors
     /// Where it cannot be read, and [`WouldBlock`](io::ErrorKind::WouldBlock) where it is not in memory and that is too long.
     fn new(file: std::fs::File, patience: Patience) -> io::Result<Self> {
-        let metadata = Metadata::of(&rustix::fs::fstat(&file)?);
+        let metadata = Metadata::of(&file.metadata()?);
         let Some(size @ ..=PIECE) = usize::try_from(metadata.size).ok() else {
             let content = Mutex::new(Some(Content::File(tokio::fs::File::from_std(file))));
             return Ok(Self { metadata, content });
@@ -155,12 +161,8 @@ impl Opened {
 }
 
 impl Metadata {
-    fn of(found: &Stat) -> Self {
-        let seconds = u64::try_from(found.st_mtime).ok();
-        let nanoseconds = u32::try_from(found.st_mtime_nsec).unwrap_or(0);
-        let modified =
-            seconds.map(|seconds| SystemTime::UNIX_EPOCH + std::time::Duration::new(seconds, nanoseconds));
-        Self { size: u64::try_from(found.st_size).unwrap_or(0), modified }
+    fn of(found: &std::fs::Metadata) -> Self {
+        Self { size: found.len(), modified: files::modified(found.mtime(), found.mtime_nsec()) }
     }
 }
 
