@@ -347,21 +347,25 @@ fn check_looks_at_directories_that_are_served() {
 /// Starts `dcgi cgi-bin`, has a path answered, and ends it.
 fn cgi_bin_once(arguments: &[&str], path: &str) -> common::Response {
     let store = unique_path("store");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
-        .args(["cgi-bin", "-l", "127.0.0.1:0"])
-        .args(arguments)
-        .env("DCGI_STORE", &store)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let response = served_once(&[&["cgi-bin"], arguments].concat(), path, |command| {
+        command.env("DCGI_STORE", &store);
+    });
+    std::fs::remove_dir_all(store).unwrap();
+    response
+}
+
+/// Starts a command that listens, has a path answered, and ends it.
+fn served_once(arguments: &[&str], path: &str, change: impl FnOnce(&mut Command)) -> common::Response {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dcgi"));
+    command.args(&arguments[..1]).args(["-l", "127.0.0.1:0"]).args(&arguments[1..]);
+    change(&mut command);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("dcgi listens on http://").unwrap().parse().unwrap();
     let response = Connection::open(address).get(path);
     Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    std::fs::remove_dir_all(store).unwrap();
     response
 }
 
@@ -649,21 +653,9 @@ fn invoke_leaves_no_container() {
 
 /// Runs `dcgi run` with the probe's image and these steps, has `/any/path` answered, and ends it.
 fn run_once(options: &[&str], steps: &str) -> common::Response {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
-        .args(["run", docker::probe_image(), "-l", "127.0.0.1:0", "--engine", "docker"])
-        .args(options)
-        .args(["--", "do", steps])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("dcgi listens on http://").unwrap().parse().unwrap();
-    let response = Connection::open(address).get("/any/path");
-    Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    response
+    let arguments =
+        [&["run", docker::probe_image(), "--engine", "docker"], options, &["--", "do", steps]].concat();
+    served_once(&arguments, "/any/path", |_| {})
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use dcgi::config::{Config, Listen, ServerLimits, normal, parse_handler, parse_index, parse_path};
+use dcgi::config::{Listen, normal, parse_handler, parse_index, parse_path};
 use dcgi::gateway::ProgramRoute;
-use dcgi::site::{ProxyHeaders, Route, ScriptsRoute};
+use dcgi::site::{Route, ScriptsRoute};
 
 use super::container::{Container, target};
 use super::serve::{self, Grace};
@@ -74,15 +74,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         ScriptsRoute::new(&directory, route).with_context(|| directory.display().to_string())?;
     scripts.index = options.index;
     scripts.handlers = options.handler.into_iter().collect();
-    let config = Config {
-        listen: vec![options.listen],
-        engine,
-        trusted_proxies: Vec::new(),
-        proxy_headers: ProxyHeaders::default(),
-        server: ServerLimits::default(),
-        routes: vec![Route::new(options.path, scripts)],
-    };
-    serve::serve(config, options.grace).await
+    serve::serve_alone(options.listen, engine, Route::new(options.path, scripts), options.grace).await
 }
 
 /// Whom scripts run as in another machine's root directory: its web server's user, else nobody in particular.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use dcgi::config::{Config, Listen, ServerLimits};
+use dcgi::config::Listen;
 use dcgi::gateway::{Output, ProgramRoute, RequestBody};
-use dcgi::site::{ProxyHeaders, Route};
+use dcgi::site::Route;
 
 use super::container::Container;
 use super::serve::{self, Grace};
@@ -51,13 +51,5 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         route.output = Output::Raw { content_type: options.content_type };
         route.request_body = RequestBody::Stream;
     }
-    let config = Config {
-        listen: vec![options.listen],
-        engine,
-        trusted_proxies: Vec::new(),
-        proxy_headers: ProxyHeaders::default(),
-        server: ServerLimits::default(),
-        routes: vec![Route::new("/", route)],
-    };
-    serve::serve(config, options.grace).await
+    serve::serve_alone(options.listen, engine, Route::new("/", route), options.grace).await
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use dcgi::Handler;
-use dcgi::config::Config;
+use dcgi::config::{Config, EngineChoice, Listen, ServerLimits};
 use dcgi::engine::Engine;
 use dcgi::gateway::ProgramRoute;
 use dcgi::server::Server;
-use dcgi::site::Route;
+use dcgi::site::{ProxyHeaders, Route};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
@@ -53,6 +53,24 @@ pub(super) async fn serve(config: Config, grace: Grace) -> anyhow::Result<ExitCo
         Ok(Site { config, engine, hint: None })
     };
     serve_site(site, grace).await
+}
+
+/// Serves one route and nothing else until a signal ends it.
+pub(super) async fn serve_alone(
+    listen: Listen,
+    engine: EngineChoice,
+    route: Route,
+    grace: Grace,
+) -> anyhow::Result<ExitCode> {
+    let config = Config {
+        listen: vec![listen],
+        engine,
+        trusted_proxies: Vec::new(),
+        proxy_headers: ProxyHeaders::default(),
+        server: ServerLimits::default(),
+        routes: vec![route],
+    };
+    serve(config, grace).await
 }
 
 /// Serves a site, once it is ready, until a signal ends it.

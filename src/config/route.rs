@@ -47,27 +47,21 @@ struct Draft {
     shared: bool,
     replicas: u32,
     said: Said,
-    /// The directory of scripts, where it is a route of those.
-    scripts: Option<PathBuf>,
-    /// The directory of files, where it has one.
-    files: Option<PathBuf>,
-    autoindex: bool,
-    rewrite: Vec<Rewrite>,
-    /// Where it sends clients, where it does.
-    redirect: Option<String>,
-    status: Option<u16>,
+    served: Served,
     access: Access,
     headers: HeaderMap,
     error_pages: BTreeMap<u16, String>,
     compress: bool,
-    index: Vec<String>,
-    handlers: BTreeMap<String, Vec<String>>,
 }
 
 /// What a route serves, where that is not one program.
+#[derive(Clone, Default)]
 struct Served {
+    /// The directory of scripts, where it is a route of those.
     scripts: Option<PathBuf>,
+    /// The directory of files, where it has one.
     files: Option<PathBuf>,
+    /// Where it sends clients, where it does.
     redirect: Option<String>,
     status: Option<u16>,
     index: Vec<String>,
@@ -206,18 +200,11 @@ impl Draft {
             shared: false,
             replicas: 1,
             said: Said::default(),
-            scripts: None,
-            files: None,
-            autoindex: false,
-            rewrite: Vec::new(),
-            redirect: None,
-            status: None,
+            served: Served::default(),
             access: Access::default(),
             headers: HeaderMap::new(),
             error_pages: BTreeMap::new(),
             compress: false,
-            index: Vec::new(),
-            handlers: BTreeMap::new(),
         }
     }
 
@@ -228,11 +215,12 @@ impl Draft {
         header: Range<usize>,
         context: &Context<'_>,
     ) -> Option<(Option<String>, String)> {
-        self.scripts = section.get("scripts", |value| served(value, context, "./cgi-bin"));
-        self.files = section.get("static", |value| served(value, context, "./htdocs"));
-        self.redirect = section.get("redirect", around::redirect);
-        self.status = section.get("status", around::redirect_status);
-        section.set_list(&mut self.rewrite, "rewrite", around::rewrite);
+        let served = &mut self.served;
+        served.scripts = section.get("scripts", |value| directory(value, context, "./cgi-bin"));
+        served.files = section.get("static", |value| directory(value, context, "./htdocs"));
+        served.redirect = section.get("redirect", around::redirect);
+        served.status = section.get("status", around::redirect_status);
+        section.set_list(&mut served.rewrite, "rewrite", around::rewrite);
         let path = section.get("path", address::path);
         self.path = path.clone().unwrap_or_default();
         self.host = section.get("host", address::host);
@@ -330,10 +318,13 @@ impl Draft {
             _ => Err(format!("expected \"auto\", or how many containers to keep ready, at most {MOST_WARM}")),
         });
 
-        section.set_list(&mut self.index, "index", index_name);
+        let served = &mut self.served;
+        section.set_list(&mut served.index, "index", index_name);
         let handlers = section.entries("handlers", ending, command_line);
-        self.handlers.extend(handlers.into_iter().map(|(ending, line)| (ending.to_ascii_lowercase(), line)));
-        section.set(&mut self.autoindex, "autoindex", boolean);
+        served
+            .handlers
+            .extend(handlers.into_iter().map(|(ending, line)| (ending.to_ascii_lowercase(), line)));
+        section.set(&mut served.autoindex, "autoindex", boolean);
         section.set_list(&mut self.access.allow_from, "allow_from", around::network);
         if section.has("allow_from") && self.access.allow_from.is_empty() {
             section
@@ -398,8 +389,8 @@ impl Draft {
                 route.program.env.entry(name).or_insert(value);
             }
         }
-        let Self { access, headers, error_pages, compress, .. } = self;
-        let directory = self.scripts.as_ref().or(self.files.as_ref());
+        let Self { served, access, headers, error_pages, compress, .. } = self;
+        let directory = served.scripts.as_ref().or(served.files.as_ref());
         if let (Some(auth), Some(directory)) = (&access.auth, directory) {
             let files = [Some(&auth.file), auth.groups.as_ref()];
             let is_seen = |file: &PathBuf| {
@@ -414,16 +405,6 @@ impl Draft {
                 section.complain("auth", &why);
             }
         }
-        let served = Served {
-            scripts: self.scripts,
-            files: self.files,
-            redirect: self.redirect,
-            status: self.status,
-            index: self.index,
-            autoindex: self.autoindex,
-            handlers: self.handlers,
-            rewrite: self.rewrite,
-        };
         let route = Route::new(path, served.into_kind(route, section));
         Route { host, access, headers, error_pages, compress, ..route }
     }
@@ -595,7 +576,7 @@ pub(super) fn user(value: &DeValue<'_>) -> Reading<String> {
 /// A directory that is served.
 ///
 /// SECURITY: not one that holds the file that is read: it may have secrets, and would be sent, or be scripts' to read.
-fn served(value: &DeValue<'_>, context: &Context<'_>, example: &str) -> Reading<PathBuf> {
+fn directory(value: &DeValue<'_>, context: &Context<'_>, example: &str) -> Reading<PathBuf> {
     let what = format!("a directory such as \"{example}\"");
     let text = string(&what, non_empty)(value)?;
     if text.starts_with("image:") {

@@ -203,30 +203,25 @@ impl Routes {
                 // The whole request's: a redirect does not begin it anew.
                 deadline = gateway.deadline(deadline);
             }
-            let before = (failing.is_none() && !target.error_pages.is_empty()).then(|| head.clone());
-            if let Err(failure) = target.guard.admit(&client, &mut head).await {
-                let failed = failure.into();
-                let page = page(&id, &failed, target.endpoint.debug_errors());
-                match target.fails(failing, failed.failure, page, before, &self.mount) {
-                    ControlFlow::Continue((instead, begun)) => {
-                        (head, failing, input) = (instead, Some(begun), Input::None);
-                        continue;
-                    }
-                    ControlFlow::Break(response) => return response,
-                }
-            }
+            let asked_first = (failing.is_none() && !target.error_pages.is_empty()).then(|| head.clone());
             let taken = target.compress.then(|| Taken::of(&head.headers));
-            let asked = Asked {
-                id: id.clone(),
-                client: client.clone(),
-                head,
-                path_info,
-                script: None,
-                input,
-                head_only,
-                deadline,
+            let answered = match target.guard.admit(&client, &mut head).await {
+                Ok(()) => {
+                    let asked = Asked {
+                        id: id.clone(),
+                        client: client.clone(),
+                        head,
+                        path_info,
+                        script: None,
+                        input,
+                        head_only,
+                        deadline,
+                    };
+                    target.endpoint.answer(asked).await
+                }
+                Err(failure) => Err(failure.into()),
             };
-            match target.endpoint.answer(asked).await {
+            match answered {
                 Ok(Reply::Response(mut response)) => {
                     if let Some(taken) = taken.filter(|_| response.extensions().get::<Sent>().is_none()) {
                         response = taken.compressed(response).await;
@@ -260,7 +255,7 @@ impl Routes {
                 }
                 Err(failed) => {
                     let page = page(&id, &failed, target.endpoint.debug_errors());
-                    match target.fails(failing, failed.failure, page, before, &self.mount) {
+                    match target.fails(failing, failed.failure, page, asked_first, &self.mount) {
                         ControlFlow::Continue((instead, begun)) => {
                             (head, failing, input) = (instead, Some(begun), Input::None);
                         }
