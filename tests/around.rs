@@ -132,13 +132,20 @@ fn a_routes_headers_are_on_every_answer() {
         "[[route]]\npath = \"/\"\nSITE\n{headers}\nerror_pages = {{ 403 = \"/pages/404.html\" }}\n\
          [[route]]\npath = \"/old\"\nredirect = \"/\"\n{headers}\n\
          [[route]]\npath = \"/pages\"\nstatic = \"{{}}/errors\"\nheaders = {{ X-Frame-Options = \"SAMEORIGIN\", X-Page = \"yes\" }}\n\
-         [[route]]\npath = \"/more\"\nSITE\ncompress = true\nheaders = {{ Vary = \"Cookie\", Set-Cookie = \"a=b\" }}\n"
+         [[route]]\npath = \"/more\"\nSITE\ncompress = true\nheaders = {{ Vary = \"Cookie\", Set-Cookie = \"a=b\" }}\n\
+         error_pages = {{ 404 = \"/more/page.html\", 403 = \"/more/none\" }}\n"
     ));
     // What adds up is added, or caches would take one client's for another's.
     let response = site.get("/more/env.cgi", "Accept-Encoding: gzip\r\n");
     let vary = response.all("vary").collect::<Vec<_>>().join(", ").to_ascii_lowercase();
     assert!(vary.contains("cookie") && vary.contains("accept-encoding"), "{vary}");
     assert_eq!(response.header("set-cookie"), Some("a=b"));
+    for (path, status) in [("/more/none", 404), ("/more/errors/", 403)] {
+        let response = site.get(path, "");
+        assert_eq!(response.status, status, "{path}");
+        assert_eq!(response.all("set-cookie").collect::<Vec<_>>(), ["a=b"], "{path}");
+        assert_eq!(response.all("vary").collect::<Vec<_>>(), ["Cookie"], "{path}");
+    }
     // A page that another route answers has those of the route that failed.
     let response = site.get("/errors/", "");
     assert_eq!((response.status, &*response.text()), (403, "not here"));

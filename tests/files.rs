@@ -226,6 +226,10 @@ fn the_source_of_a_script_is_never_sent() {
     site.refuses("/link.html", 403);
     symlink("script.cgi", site.root.join("link.cgi")).unwrap();
     site.sends("/link.cgi", "text/plain", "ran /link.cgi \n");
+    // Nor as what a script is a link to.
+    symlink("../outside.html", site.root.join("over.cgi")).unwrap();
+    symlink("over.cgi", site.root.join("over.txt")).unwrap();
+    site.refuses("/over.txt", 403);
     // One that others may not read may still run, and is not sent.
     fs::set_permissions(site.root.join("handled.shx"), fs::Permissions::from_mode(0o600)).unwrap();
     let response = site.get("/handled.shx");
@@ -274,6 +278,26 @@ fn ranges_and_conditions_are_those_of_rfc_9110() {
         Some("bytes 2-4/10")
     );
     assert_eq!(site.ask("/numbers.txt", "Range: bytes=10-\r\n").header("content-range"), Some("bytes */10"));
+}
+
+#[test]
+fn the_last_bytes_of_a_file_that_has_fewer_are_all() {
+    let site = Site::files();
+    fs::write(site.root.join("nothing.txt"), "").unwrap();
+    for (path, range, text) in [
+        ("/numbers.txt", "bytes=-500", "0123456789"),
+        ("/numbers.txt", "bytes=-10", "0123456789"),
+        ("/nothing.txt", "bytes=0-", ""),
+        ("/nothing.txt", "bytes=-5", ""),
+    ] {
+        let response = site.ask(path, &format!("Range: {range}\r\n"));
+        assert_eq!((response.status, &*response.text()), (200, text), "{path} {range}");
+    }
+    for (path, range) in
+        [("/numbers.txt", "bytes=-0"), ("/numbers.txt", "bytes=10-"), ("/nothing.txt", "bytes=1-")]
+    {
+        assert_eq!(site.ask(path, &format!("Range: {range}\r\n")).status, 416, "{path} {range}");
+    }
 }
 
 #[test]
@@ -343,6 +367,13 @@ fn a_directory_is_listed_where_the_route_says_so() {
     assert!(page.contains("2001-09-09T01:46:40Z"), "{page}");
     assert!(site.get("/sub/").text().contains("page.html"));
     site.refuses("/closed/", 403);
+    let scripts = Site::serve(
+        "static = \"{}\"\nscripts = \"{}\"\nrootfs = \"/\"\nautoindex = true\nhandlers = { \".cgi\" = [] }",
+    );
+    symlink("script.cgi", scripts.root.join("link.txt")).unwrap();
+    symlink("script.cgi", scripts.root.join("link.cgi")).unwrap();
+    let page = scripts.get("/").text();
+    assert!(page.contains("link.cgi") && page.contains("script.cgi") && !page.contains("link.txt"), "{page}");
     // An index goes first.
     let site = Site::serve("static = \"{}\"\nautoindex = true\nindex = [\"index.html\"]");
     assert_eq!(site.get("/").text(), "<h1>home</h1>");

@@ -106,10 +106,16 @@ fn a_killed_dcgis_containers_are_gone_within_ten_seconds_of_the_next_start() {
 #[test]
 fn two_hundred_silent_clients_keep_nobody_out_and_are_shown_the_door() {
     let server = Server::start(&format!("header_timeout = \"2s\"\n{ROUTE}"));
+    // By now it has of its executable in memory what it uses, which is large where it is not optimized.
+    assert_eq!(server.get("/p?text&print=served").text(), "served");
+    let (before, _) = server.memory();
     let silent: Vec<_> = (0..200).map(|_| server.connect()).collect();
     assert_eq!(server.get("/p?text&print=served").text(), "served");
     let (resident, _) = server.memory();
-    assert!(resident < 32 << 20, "{resident} bytes are resident");
+    assert!(
+        resident < before + (4 << 20),
+        "{before} bytes were resident, and {resident} are with 200 clients"
+    );
     for mut connection in silent {
         assert!(connection.is_closed_by_server());
     }

@@ -110,8 +110,7 @@ impl Program {
     /// Keeps what runs for one request from what runs for others, as far as the kernel can, and from this process.
     pub(super) fn keep_apart(&mut self) {
         if !self.spawner.keep_apart() {
-            // Then at least nobody traces this process, or takes what it has open. Who is not root can then not say in its
-            // stead either that he is to be killed first for want of memory.
+            // Then at least nobody traces this process, or takes what it has open.
             _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         }
     }

@@ -1,6 +1,6 @@
 //! `[defaults]` and `[[route]]`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -150,6 +150,7 @@ pub(super) fn routes(
 
     let mut routes = Vec::new();
     let mut addresses = HashMap::new();
+    let mut users = Vec::new();
     for (number, table) in (1..).zip(tables) {
         let Some(keys) = table.get_ref().as_table() else {
             context.problems.note(table.span(), "`route`: expected a table: write [[route]]".to_owned());
@@ -164,8 +165,12 @@ pub(super) fn routes(
         if let Some(address) = address {
             addresses.entry(address).or_insert_with(Vec::new).push((route.name(), keys["path"].span()));
         }
+        if let Some(auth) = keys.get("auth").or(defaults.get("auth")) {
+            users.push((auth.span(), routes.len()));
+        }
         routes.push(route);
     }
+    check_users(&users, &routes, context.problems);
     for same in addresses.values() {
         let line = context.problems.line(&same[0].1);
         for (name, at) in &same[1..] {
@@ -173,6 +178,31 @@ pub(super) fn routes(
         }
     }
     (routes, known)
+}
+
+/// Notes where a file of users is sent to whoever asks, by any route. `users`: where each `auth` stands, and its route.
+fn check_users(users: &[(Range<usize>, usize)], routes: &[Route], problems: &Problems<'_>) {
+    let mut noted = HashSet::new();
+    for (at, route) in users {
+        let Some(auth) = &routes[*route].access.auth else { continue };
+        for file in [Some(&auth.file), auth.groups.as_ref()].into_iter().flatten() {
+            let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_sent =
+                |route: &&Route| route.directory().is_some_and(|directory| file.starts_with(directory));
+            let Some(sending) = routes.iter().find(is_sent).filter(|_| !name.starts_with('.')) else {
+                continue;
+            };
+            // One of the defaults is that of many routes.
+            if noted.insert((at.start, file)) {
+                let message = format!(
+                    "`auth`: {} lies in the directory that route `{}` serves: put it elsewhere, or begin its name with a dot",
+                    file.display(),
+                    sending.name(),
+                );
+                problems.note(at.clone(), message);
+            }
+        }
+    }
 }
 
 /// What a message calls a route: as [`Route::name`] does, from the table alone.
@@ -390,21 +420,6 @@ impl Draft {
             }
         }
         let Self { served, access, headers, error_pages, compress, .. } = self;
-        let directory = served.scripts.as_ref().or(served.files.as_ref());
-        if let (Some(auth), Some(directory)) = (&access.auth, directory) {
-            let files = [Some(&auth.file), auth.groups.as_ref()];
-            let is_seen = |file: &PathBuf| {
-                let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                file.starts_with(directory) && !name.starts_with('.')
-            };
-            if let Some(file) = files.into_iter().flatten().find(|file| is_seen(file)) {
-                let why = format!(
-                    "{} lies in the directory that is served: put it elsewhere, or begin its name with a dot",
-                    file.display()
-                );
-                section.complain("auth", &why);
-            }
-        }
         let route = Route::new(path, served.into_kind(route, section));
         Route { host, access, headers, error_pages, compress, ..route }
     }

@@ -4,7 +4,7 @@
 //! `O_PATH`, and nothing outside of the directory at all, unless a link's owner is that of what it leads to: as Apache's
 //! `SymLinksIfOwnerMatch`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, makedev, openat,
-    openat2, statx,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, lstat, makedev, openat,
+    openat2, readlinkat, statx,
 };
 use rustix::io::Errno;
 
@@ -38,8 +38,11 @@ const ELSEWHERE: &str = "it is a link out of the directory, and whose it is does
 /// Why nothing is found, as a rule.
 const ABSENT: &str = "there is no such file";
 
-/// How often it is looked again where the kernel could not tell.
+/// How often it is looked again where the kernel could not tell, or another took the place of what was found.
 const TRIES: u32 = 1000;
+
+/// How many links may lead on to each other (MAXSYMLINKS).
+const MOST_LINKS: u32 = 40;
 
 /// Why what is there is not for whom it is to be.
 const UNREADABLE: &str =
@@ -93,8 +96,8 @@ pub(crate) struct Candidate {
     opened: OwnedFd,
     /// Whether the reader may read it, and search the directories on the way.
     may_be_read: bool,
-    /// What it is called itself, where a link led to it.
-    target: Option<String>,
+    /// What links on the way are called, and it is itself, where a link led to it.
+    aliases: Vec<String>,
     size: u64,
     modified: Option<SystemTime>,
 }
@@ -240,9 +243,15 @@ impl Tree {
 
     /// What is served of a directory that was [found](Self::look) at `path`, by name: directories first. Blocks.
     ///
+    /// Files that are called so by links, and are none to be seen, are `is_concealed`.
+    ///
     /// # Errors
     /// Where it cannot be read, or not by who is to be able to.
-    pub(crate) fn list(&self, path: &str) -> Result<Vec<Entry>, NotFound> {
+    pub(crate) fn list(
+        &self,
+        path: &str,
+        is_concealed: impl Fn(&Candidate) -> bool,
+    ) -> Result<Vec<Entry>, NotFound> {
         let mut root = self.open(Patience::Any)?;
         let (_, Opened::Directory { opened, is_reached }) = self.walk(path.as_bytes(), &mut root)? else {
             return Err(NotFound::Missing { path: path.to_owned(), why: "it is no directory any more" });
@@ -265,7 +274,7 @@ impl Tree {
             let Ok((_, found)) = self.walk(format!("{path}/{name}").as_bytes(), &mut root) else { continue };
             let (is_directory, size, modified) = match found {
                 Opened::Directory { is_reached: true, .. } => (true, 0, None),
-                Opened::File(candidate) if candidate.may_be_read => {
+                Opened::File(candidate) if candidate.may_be_read && !is_concealed(&candidate) => {
                     (false, candidate.size, candidate.modified)
                 }
                 Opened::Directory { .. } | Opened::File(_) => continue,
@@ -351,23 +360,29 @@ impl Tree {
             let opened = root.look(parent, name).and_then(|opened| Ok((fstat(&opened)?, opened)));
             walked.push('/');
             walked.push_str(text);
-            let mut target = None;
+            let mut aliases = Vec::new();
             let (mut found, mut opened) = opened.map_err(|error| match error {
-                Errno::XDEV if root.patience == Patience::None => NotFound::Later,
+                Errno::XDEV | Errno::AGAIN if root.patience == Patience::None => NotFound::Later,
                 error => refused(&walked, error),
             })?;
             if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
                 if root.patience == Patience::None {
                     return Err(NotFound::Later);
                 }
-                (found, opened) = root.follow(&walked, &found)?;
-                let real = real_path(opened.as_fd()).ok();
-                target = real.and_then(|real| Some(real.file_name()?.to_str()?.to_owned()));
-                let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
-                if is_file && target.as_deref().is_none_or(|name| unserved(name).is_some()) {
-                    return Err(forbidden(&walked, "it is a link to what is not served"));
+                let led = root.follow(&walked, &found)?;
+                is_reached &= root.is_reached(&led.real, &self.reader);
+                if FileType::from_raw_mode(led.found.st_mode) == FileType::RegularFile {
+                    let named = led.real.file_name().map(OsStr::to_owned);
+                    let parent = at.as_ref().map_or(root.opened.as_fd(), AsFd::as_fd);
+                    let names = links(parent, opened).map_err(|error| refused(&walked, error))?;
+                    for name in names.into_iter().chain(named) {
+                        match name.into_string() {
+                            Ok(name) if unserved(&name).is_none() => aliases.push(name),
+                            _ => return Err(forbidden(&walked, "it is a link to what is not served")),
+                        }
+                    }
                 }
-                is_reached &= root.is_reached(opened.as_fd(), &self.reader);
+                (found, opened) = (led.found, led.opened);
             }
             match FileType::from_raw_mode(found.st_mode) {
                 FileType::Directory => {
@@ -379,7 +394,7 @@ impl Tree {
                         path: walked.clone(),
                         opened,
                         may_be_read: is_reached && self.reader.may_read(&found),
-                        target,
+                        aliases,
                         size: found.st_size.try_into().unwrap_or(0),
                         modified: modified(found.st_mtime, i64::try_from(found.st_mtime_nsec).unwrap_or(0)),
                     };
@@ -399,9 +414,9 @@ impl Candidate {
         &self.path
     }
 
-    /// What it is called itself, where a link led to it.
-    pub(crate) fn target(&self) -> Option<&str> {
-        self.target.as_deref()
+    /// What links on the way are called, and it is itself, where a link led to it.
+    pub(crate) fn aliases(&self) -> impl Iterator<Item = &str> {
+        self.aliases.iter().map(String::as_str)
     }
 
     /// That it cannot be read, now that it is open.
@@ -434,7 +449,7 @@ impl Candidate {
         patience: Patience,
     ) -> Result<Option<Self>, NotFound> {
         match root.look(format!("{}{ending}", self.path).as_bytes(), patience) {
-            Ok((Found::File { .. }, sibling)) => Ok(sibling),
+            Ok((Found::File { rest, .. }, sibling)) if rest.is_empty() => Ok(sibling),
             Err(NotFound::Later) => Err(NotFound::Later),
             Ok(_) | Err(_) => Ok(None),
         }
@@ -451,18 +466,40 @@ struct Root {
     real: Option<PathBuf>,
 }
 
+/// What a link led to.
+struct Led {
+    found: Stat,
+    opened: OwnedFd,
+    /// Where it was, when it had been opened.
+    real: PathBuf,
+}
+
 impl Root {
     /// Opens a name in a directory below this one, a link as itself.
     fn look(&self, parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
         match self.patience {
             Patience::Any => look(parent, name),
-            // What is mounted there may not answer.
-            Patience::None => openat2(parent, name, LOOK, Mode::empty(), ResolveFlags::NO_XDEV),
+            // What is mounted there may not answer, nor a disk soon that many wait for.
+            Patience::None => {
+                let at_hand = ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
+                openat2(parent, name, LOOK, Mode::empty(), at_hand)
+            }
         }
     }
 
     /// What the link at a path leads to: within the directory, or whose owner is the link's.
-    fn follow(&mut self, path: &str, link: &Stat) -> Result<(Stat, OwnedFd), NotFound> {
+    fn follow(&mut self, path: &str, link: &Stat) -> Result<Led, NotFound> {
+        for _ in 0..TRIES {
+            let (found, opened) = self.led_to(path, link)?;
+            // Else another has taken its place in that moment.
+            if let Ok(real) = real_path(opened.as_fd()) {
+                return Ok(Led { found, opened, real });
+            }
+        }
+        Err(refused(path, Errno::AGAIN))
+    }
+
+    fn led_to(&mut self, path: &str, link: &Stat) -> Result<(Stat, OwnedFd), NotFound> {
         let relative = path.trim_start_matches('/');
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -497,8 +534,7 @@ impl Root {
     }
 
     /// Whether a reader may search the directories that lead to what a link led to: those below this one, else all.
-    fn is_reached(&mut self, opened: BorrowedFd<'_>, reader: &Reader) -> bool {
-        let Ok(found) = real_path(opened) else { return false };
+    fn is_reached(&mut self, found: &Path, reader: &Reader) -> bool {
         let from = self.real().filter(|real| found.starts_with(real)).map(Path::to_owned);
         let mut on_the_way =
             found.ancestors().skip(1).take_while(|on_the_way| Some(*on_the_way) != from.as_deref());
@@ -544,8 +580,42 @@ fn beneath(
     }
 }
 
+/// What the links are called that a link in a directory leads to, and what the last of them does.
+fn links(parent: BorrowedFd<'_>, link: OwnedFd) -> rustix::io::Result<Vec<OsString>> {
+    let resolve = ResolveFlags::NO_MAGICLINKS;
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut parent = openat2(parent, ".", folder, Mode::empty(), resolve)?;
+    let mut link = link;
+    let mut names = Vec::new();
+    // As many as the kernel follows (path_resolution(7)).
+    for _ in 0..MOST_LINKS {
+        let to = readlinkat(&link, "", Vec::new())?.into_bytes();
+        let to = Path::new(OsStr::from_bytes(&to));
+        // Else a directory, by `..` or a slash.
+        let Some(name) = to.file_name() else { break };
+        names.push(name.to_owned());
+        let above = to.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        parent = openat2(&parent, above, folder, Mode::empty(), resolve)?;
+        link = openat(&parent, name, LOOK, Mode::empty())?;
+        if FileType::from_raw_mode(fstat(&link)?.st_mode) != FileType::Symlink {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+/// Where what was opened is now.
+///
+/// # Errors
+/// Where it is nowhere any more: of what has lost its name, or had it taken by another, the kernel tells the old one with
+/// ` (deleted)` behind it (proc(5)).
 fn real_path(opened: BorrowedFd<'_>) -> io::Result<PathBuf> {
-    fs::read_link(in_proc(opened))
+    let path = fs::read_link(in_proc(opened))?;
+    let (there, opened) = (lstat(&path)?, fstat(opened)?);
+    match (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino) {
+        true => Ok(path),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
 }
 
 fn in_proc(opened: BorrowedFd<'_>) -> String {

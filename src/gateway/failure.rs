@@ -45,6 +45,8 @@ pub(crate) enum Failure {
     Unauthorized { realm: String },
     #[error("more passwords are being worked out than there is time for")]
     UsersBusy,
+    #[error("the file system that the users' file is on does not answer ({})", format_duration(*.0))]
+    UsersSilent(Duration),
     #[error("who may come in cannot be known")]
     Users(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("no route matches")]
@@ -122,7 +124,7 @@ impl Failure {
             Self::Forbidden(_) | Self::Denied => StatusCode::FORBIDDEN,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
-            Self::UsersBusy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UsersBusy | Self::UsersSilent(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Users(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RequestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -150,7 +152,7 @@ impl Failure {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy { retry_after, .. } | Self::TooMany { retry_after, .. } => Some(*retry_after),
-            Self::UsersBusy => Some(ENGINE_RETRY_AFTER),
+            Self::UsersBusy | Self::UsersSilent(_) => Some(ENGINE_RETRY_AFTER),
             Self::Engine(error) if error.is_unreachable() => Some(ENGINE_RETRY_AFTER),
             Self::Output(_) | Self::FilesExhausted(_) => Some(ENGINE_RETRY_AFTER),
             _ => None,

@@ -273,8 +273,8 @@ impl Inner {
             Looked::WithoutSlash(path) => return Ok(Named::Elsewhere(format!("{}{path}/", self.prefix))),
             Looked::Directory(_) if patience == Patience::None => return Err(NotFound::Later),
             Looked::Directory(path) => {
-                let page = listing::page(&format!("{}{path}/", self.prefix), &self.tree.list(&path)?);
-                return Ok(Named::List(page));
+                let entries = self.tree.list(&path, |candidate| self.is_disguised(candidate))?;
+                return Ok(Named::List(listing::page(&format!("{}{path}/", self.prefix), &entries)));
             }
         };
         if let Some(handler) = self.handler(&name) {
@@ -283,9 +283,7 @@ impl Inner {
             let command = handler.iter().cloned().chain([file.clone()]).collect();
             return Ok(Named::Script(Script { name, file, command }, rest));
         }
-        let is_script = |name: &str| self.handler(name).is_some();
-        // SECURITY: the source of a script is not to be had by another name.
-        if candidate.target().is_some_and(is_script) {
+        if self.is_disguised(&candidate) {
             return Err(NotFound::Forbidden {
                 path: name,
                 why: "it is a link to a script, and not called as one",
@@ -294,7 +292,14 @@ impl Inner {
         if !rest.is_empty() {
             return Err(NotFound::Missing { path: name, why: "it is a file, and nothing is below it" });
         }
+        let is_script = |name: &str| self.handler(name).is_some();
         Ok(Named::File(Sendable::open(&self.tree, &candidate, is_script, patience)?))
+    }
+
+    /// SECURITY: whether it is a script that a link calls something else: its source is not to be had by another name.
+    fn is_disguised(&self, candidate: &Candidate) -> bool {
+        let is_script = |name: &str| self.handler(name).is_some();
+        !is_script(candidate.path()) && candidate.aliases().any(is_script)
     }
 
     /// What runs a file, in front of it, if it is a script. A name may be written in capitals: nobody means another file by

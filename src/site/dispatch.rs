@@ -129,7 +129,7 @@ impl Target {
     ) -> ControlFlow<Response<Body>, (request::Parts, Failing)> {
         let response = match (failing, before) {
             // The page for another failure has failed.
-            (Some(failing), _) => failing.end(Err(failure)),
+            (Some(failing), _) => return ControlFlow::Break(failing.end(Err(failure))),
             (None, None) => page,
             (None, Some(mut head)) => {
                 match Failing::begin(&self.error_pages, &self.headers, &mut head, mount, page) {
@@ -226,7 +226,10 @@ impl Routes {
                     if let Some(taken) = taken.filter(|_| response.extensions().get::<Sent>().is_none()) {
                         response = taken.compressed(response).await;
                     }
-                    response = headed(response, &target.headers);
+                    // Once, what adds up.
+                    if !failing.as_ref().is_some_and(|failing| failing.has_headers(&target.headers)) {
+                        response = headed(response, &target.headers);
+                    }
                     if let Some(failing) = failing {
                         response = failing.end(Ok(response));
                     }

@@ -33,9 +33,9 @@ impl Elsewhere {
         let first = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
         let path = percent_encode(&path[first..], PATH).to_string();
         let mut to = self.to.replace("{host}", host).replace("{path}", &path);
-        if let Some(query) = query.filter(|_| !to.contains('?')) {
-            // A fragment comes last.
-            let end = to.find('#').unwrap_or(to.len());
+        // A fragment comes last, and may have a question mark of its own.
+        let end = to.find('#').unwrap_or(to.len());
+        if let Some(query) = query.filter(|_| !to[..end].contains('?')) {
             to.insert_str(end, &format!("?{query}"));
         }
         to
@@ -76,6 +76,7 @@ mod tests {
             ("https://new/", "/a", None, "https://new/"),
             ("https://new/?from={path}", "/a", Some("x"), "https://new/?from=a"),
             ("https://new/{path}#end", "/a", Some("x"), "https://new/a?x#end"),
+            ("https://new/#/view?y", "/a", Some("x"), "https://new/?x#/view?y"),
             ("https://{host}/x/{path}", "/a", None, "https://h/x/a"),
             // Nobody is sent to another host by what a client has written.
             ("/{path}", "//evil.example/x", None, "/evil.example/x"),

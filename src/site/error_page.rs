@@ -77,6 +77,11 @@ impl Failing {
         })
     }
 
+    /// Whether its answer is to have these of its route.
+    pub(super) fn has_headers(&self, headers: &HeaderMap) -> bool {
+        self.of_route == *headers
+    }
+
     /// The answer, by what came of asking for the page. A program may say another status; none of its own is the failure's.
     pub(super) fn end(self, answer: Result<Response<Body>, Failure>) -> Response<Body> {
         let mut response = match answer {

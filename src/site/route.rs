@@ -160,6 +160,15 @@ impl Route {
         format!("{}{path}", self.host.as_deref().unwrap_or_default()).into()
     }
 
+    /// The directory of this machine that it serves, if any.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.kind {
+            RouteKind::Scripts(scripts) => Some(&scripts.directory),
+            RouteKind::Files(files) => Some(&files.directory),
+            RouteKind::Program(_) | RouteKind::Redirect(_) => None,
+        }
+    }
+
     /// What runs for its requests, where that is a program, or each of a directory of them.
     pub fn program(&self) -> Option<&ProgramRoute> {
         match &self.kind {

@@ -92,7 +92,7 @@ impl Sendable {
         for name in COMPRESSED.into_iter().filter(|name| !is_script(name)) {
             let Some(sibling) = candidate.sibling(tree, name, patience)? else { continue };
             // SECURITY: as the file itself, by a link.
-            if sibling.target().is_some_and(&is_script) {
+            if sibling.aliases().any(&is_script) {
                 continue;
             }
             match sibling.open().and_then(open) {
@@ -174,8 +174,13 @@ pub(super) async fn send(file: Sendable, head: &request::Parts) -> Result<Respon
     let mut headers = head.headers.clone();
     // Of what it does not understand, it is as if it were not there (RFC 9110 §14.2): tower-http refuses it.
     match headers.remove(RANGE).as_ref().and_then(in_bytes) {
-        // A range is of a GET alone (§14.2).
-        Some(range) if head.method == Method::GET => _ = headers.insert(RANGE, range),
+        // A range is of a GET alone (§14.2). What has compressed siblings may be sent as one.
+        Some(range)
+            if head.method == Method::GET
+                && !file.opened.iter().any(|(_, opened)| is_whole(&range, opened.metadata.size)) =>
+        {
+            headers.insert(RANGE, range);
+        }
         _ => {}
     }
     // Only of what the client has a part of is the rest of use to it (RFC 9110 §13.1.5). tower-http does not look.
@@ -188,6 +193,16 @@ pub(super) async fn send(file: Sendable, head: &request::Parts) -> Result<Respon
         }
     }
     serve(&file, head.method.clone(), headers).await
+}
+
+/// Whether a range is the last bytes of a file, and more of them than it has, or all of one that has none: that is the
+/// whole of it (RFC 9110 §14.1.2). tower-http takes it for one that cannot be had.
+fn is_whole(range: &HeaderValue, size: u64) -> bool {
+    let ranges = range.to_str().unwrap_or_default().trim_start_matches("bytes=").trim();
+    match ranges.strip_prefix('-') {
+        Some(last) => last.parse().is_ok_and(|last: u64| last >= size && last > 0),
+        None => size == 0 && ranges.trim_end_matches('-') == "0",
+    }
 }
 
 /// Ranges in bytes of which nothing else is said, as tower-http reads them.

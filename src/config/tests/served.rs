@@ -196,7 +196,21 @@ fn what_stands_around_is_refused_with_what_it_could_be() {
     ] {
         let text = format!("{SCRIPTS}{line}");
         let said = parse(&text).err().map(|error| error.to_string()).unwrap_or_default();
-        assert_eq!(said.contains("lies in the directory that is served"), is_refused, "{line}: {said}");
+        assert_eq!(
+            said.contains("lies in the directory that route `/x` serves"),
+            is_refused,
+            "{line}: {said}"
+        );
+    }
+    // Whoever's they are, and wherever that is said.
+    let other = "[[route]]\npath = '/staff'\nimage = 'x'\n";
+    for text in [
+        format!("{SCRIPTS}\n{other}auth = {{ basic = './cgi/users' }}"),
+        format!("[defaults]\nauth = {{ basic = './cgi/users' }}\n{SCRIPTS}\n{other}"),
+    ] {
+        let found = errors(&text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("cgi/users lies in the directory that route `/x` serves"), "{found:?}");
     }
     let rewriting = |entry: &str| {
         let error = errors(&format!("{SCRIPTS}rewrite = [{entry}]"));

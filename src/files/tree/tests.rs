@@ -166,7 +166,7 @@ fn a_path_that_the_kernel_would_not_take_is_forbidden() {
     let error = tree.find(deep(25).as_bytes()).unwrap_err();
     assert!(matches!(error, NotFound::Forbidden { .. }), "{error}");
     assert!(error.to_string().len() < 200, "{error}");
-    assert_eq!(tree.list(&deep(15)).unwrap().len(), 1);
+    assert_eq!(tree.list(&deep(15), |_| false).unwrap().len(), 1);
 }
 
 #[test]
@@ -178,6 +178,9 @@ fn what_is_at_hand_on_a_disk_of_ones_own_needs_no_patience() {
     let is_local = tree.local.load(Ordering::Relaxed) != 0;
     assert!(is_local, "the tests' directory is on a disk of this machine");
     assert_eq!(quick("/sub/x.pl/y").unwrap(), file("/sub/x.pl", "/y"));
+    // What nobody has asked for of late, a disk is asked for.
+    assert!(matches!(quick("/none"), Err(NotFound::Later)));
+    tree.find(b"/none").unwrap_err();
     assert!(matches!(quick("/none"), Err(NotFound::Missing { .. })));
     // Where a link leads, nobody can say beforehand.
     symlink("hello.cgi", tree.directory.join("link")).unwrap();
@@ -185,6 +188,52 @@ fn what_is_at_hand_on_a_disk_of_ones_own_needs_no_patience() {
     let system = Tree::new("/proc");
     system.find(b"/version").unwrap();
     assert!(matches!(system.look(b"/version", Patience::None), Err(NotFound::Later)), "it is no disk");
+}
+
+#[test]
+fn a_file_that_is_exchanged_is_found_by_its_link_all_the_time() {
+    let (_outer, tree) = place();
+    symlink("hello.cgi", tree.directory.join("link")).unwrap();
+    let opened = openat(CWD, tree.directory.join("hello.cgi"), LOOK, Mode::empty()).unwrap();
+    assert_eq!(real_path(opened.as_fd()).unwrap(), tree.directory.join("hello.cgi"));
+    fs::rename(tree.directory.join("sub/x.pl"), tree.directory.join("hello.cgi")).unwrap();
+    assert!(real_path(opened.as_fd()).is_err(), "it has no name any more");
+    let directory = tree.directory.clone();
+    let exchanging = std::thread::spawn(move || {
+        for _ in 0..3000 {
+            fs::write(directory.join("new"), "").unwrap();
+            fs::rename(directory.join("new"), directory.join("hello.cgi")).unwrap();
+        }
+    });
+    while !exchanging.is_finished() {
+        let (_, candidate) = tree.look(b"/link", Patience::Any).unwrap();
+        let candidate = candidate.unwrap();
+        assert!(candidate.aliases().all(|name| name == "hello.cgi"), "{candidate:?}");
+    }
+    exchanging.join().unwrap();
+}
+
+#[test]
+fn a_link_tells_what_it_leads_over() {
+    let (outer, tree) = place();
+    for (target, name) in [
+        ("sub/../first.pl", "page.html"),
+        ("sub/second.sh", "first.pl"),
+        ("../hello.cgi", "sub/second.sh"),
+        ("sub/", "folder"),
+    ] {
+        symlink(target, tree.directory.join(name)).unwrap();
+    }
+    let aliases = |path: &str| {
+        let (_, candidate) = tree.look(path.as_bytes(), Patience::Any).unwrap();
+        candidate.unwrap().aliases.join(" ")
+    };
+    assert_eq!(aliases("/page.html"), "first.pl second.sh hello.cgi hello.cgi");
+    assert_eq!(aliases("/sub/second.sh"), "hello.cgi hello.cgi");
+    assert_eq!(aliases("/folder/x.pl"), "");
+    symlink("../outside/secret", tree.directory.join("kept.bak")).unwrap();
+    symlink("kept.bak", tree.directory.join("kept")).unwrap();
+    assert_eq!(status(&tree, "/kept"), 403, "{outer:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -44,7 +44,10 @@ pub(super) struct Basic {
     /// What makes of a password what nobody else can tell from another.
     key: [u8; 32],
     known: Arc<Mutex<Known>>,
+    /// For hashing.
     places: Arc<Semaphore>,
+    /// For the look at the files: on a file system that does not answer, no more than one thread is lost.
+    look: Arc<Semaphore>,
 }
 
 /// What the files say, as far as it was looked.
@@ -83,7 +86,8 @@ impl Basic {
         // Version 4: 122 bits each that nobody can guess.
         let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(uuid::Uuid::into_bytes).concat();
         let key = Sha256::digest(&random).into();
-        Self { auth, key, known: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        Self { auth, key, known: Arc::default(), places, look: Arc::new(Semaphore::new(1)) }
     }
 
     /// Who a request's `Authorization` says that it is, and may have this.
@@ -137,26 +141,44 @@ impl Basic {
 
     /// What the files say now, or have said a second ago.
     async fn users(&self) -> Result<Arc<Users>, Failure> {
-        let before = {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(users) = &known.users
-                && known.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN)
-            {
-                return Ok(users.clone());
+        let looking = async {
+            if let Some(users) = self.seen() {
+                return Ok(users);
             }
-            // Others need not look meanwhile, where something is known.
-            known.looked = Some(Instant::now());
-            known.users.clone()
+            let place = self.look.clone().acquire_owned().await.map_err(|_| Failure::Interrupted)?;
+            // Somebody else may have looked meanwhile.
+            if let Some(users) = self.seen() {
+                return Ok(users);
+            }
+            let before = {
+                let mut known = self.known();
+                // Others need not look meanwhile, where something is known.
+                known.looked = Some(Instant::now());
+                known.users.clone()
+            };
+            let (auth, known) = (self.auth.clone(), self.known.clone());
+            // Put down there, and not by who waits: a client that leaves does not keep what was known before.
+            let looked = tokio::task::spawn_blocking(move || {
+                let looked = Users::look(&auth, before);
+                known.lock().unwrap_or_else(PoisonError::into_inner).users = looked.as_ref().ok().cloned();
+                drop(place);
+                looked
+            });
+            let looked = looked.await.map_err(|_| Failure::Interrupted)?;
+            looked.map_err(|unreadable| Failure::Users(unreadable.into()))
         };
-        let (auth, known) = (self.auth.clone(), self.known.clone());
-        // Put down there, and not by who waits: a client that leaves does not keep what was known before.
-        let looked = tokio::task::spawn_blocking(move || {
-            let looked = Users::look(&auth, before);
-            known.lock().unwrap_or_else(PoisonError::into_inner).users = looked.as_ref().ok().cloned();
-            looked
-        });
-        let looked = looked.await.map_err(|_| Failure::Interrupted)?;
-        looked.map_err(|unreadable| Failure::Users(unreadable.into()))
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or(Err(Failure::UsersSilent(PATIENCE)))
+    }
+
+    /// What was known a moment ago.
+    fn seen(&self) -> Option<Arc<Users>> {
+        let known = self.known();
+        let is_fresh = known.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN);
+        known.users.clone().filter(|_| is_fresh)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -389,6 +411,32 @@ mod tests {
         assert!(matches!(failure, Failure::Users(_)));
         fs::write(folder.path().join("users"), format!("bob:{APR1}\n")).unwrap();
         assert!(is_let_in(&basic, "bob:myPassword").await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_does_not_answer_holds_up_one_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let basic = Arc::new(basic(folder.path(), "", None, &[]));
+        let file = folder.path().join("users");
+        fs::remove_file(&file).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        let asking = || {
+            let basic = basic.clone();
+            tokio::spawn(async move { basic.user(&asking("ada:myPassword")).await })
+        };
+        let all = [asking(), asking(), asking()];
+        tokio::task::yield_now().await;
+        tokio::time::advance(PATIENCE).await;
+        for asked in all {
+            let failure = asked.await.unwrap().unwrap_err();
+            assert!(matches!(failure, Failure::UsersSilent(_)), "{failure}");
+        }
+        assert_eq!(basic.look.available_permits(), 0, "who looks has the place still");
+        // Now it answers.
+        fs::write(&file, format!("ada:{APR1}\n")).unwrap();
+        let next = asking();
+        drop(tokio::time::timeout(PATIENCE, basic.look.acquire()).await.unwrap());
+        drop(next);
     }
 
     #[test]
