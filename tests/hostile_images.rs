@@ -7,6 +7,7 @@ use std::path::Path;
 
 use common::Server;
 use common::embedded::{Store, compiled};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
@@ -143,8 +144,11 @@ fn a_volume_of_an_image_below_a_volume_of_the_route_is_not_led_elsewhere() {
         let said = server.get("/?text&file=/proc/self/mountinfo").text();
         let found = overlays(&said);
         assert!(said.contains(" /data ") && found.len() == 1 && found[0].contains(" /data/x "), "{said}");
-        std::fs::remove_dir(host.path().join("x")).unwrap();
-        std::os::unix::fs::symlink("/sys", host.path().join("x")).unwrap();
+        // At one stroke: a container that is made in between would make the directory anew.
+        let (x, link) = (host.path().join("x"), host.path().join("link"));
+        std::os::unix::fs::symlink("/sys", &link).unwrap();
+        renameat_with(CWD, &link, CWD, &x, RenameFlags::EXCHANGE).unwrap();
+        std::fs::remove_dir(&link).unwrap();
         // A container that waited has been made before.
         let status = || server.get("/?text&file=/proc/self/mountinfo");
         common::wait_until("it is refused", common::PATIENCE, || {
