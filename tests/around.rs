@@ -209,6 +209,76 @@ fn a_failure_has_the_routes_own_page() {
     assert_eq!(site.get("/env.cgi", "").variables()["REDIRECT_STATUS"], "200");
 }
 
+// === sendfile ===
+
+#[test]
+fn a_program_has_a_file_sent_in_its_answers_stead() {
+    let site = Site::serve(
+        "[[route]]\npath = \"/\"\nSITE\nsendfile = \"{}/../private:/protected\"\nerror_pages = { 404 = \"/errors/404.html\" }\n\
+         [[route]]\npath = \"/without\"\nSITE\n",
+    );
+    for (name, field) in [("send.cgi", "X-Sendfile"), ("accel.cgi", "X-Accel-Redirect")] {
+        let text = format!(
+            "#!/bin/sh\nprintf 'Content-Type: text/x\\nETag: \"own\"\\nContent-Disposition: attachment\\nSet-Cookie: a=b\\n'\n\
+             printf '{field}: %s\\n\\nnot this' \"$QUERY_STRING\"\n"
+        );
+        fs::write(site.folder.join(name), text).unwrap();
+        fs::set_permissions(site.folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let teapot = "#!/bin/sh\nprintf 'Status: 418 T\\nX-Sendfile: data.bin\\nContent-Type: text/x\\n\\ntea'\n";
+    fs::write(site.folder.join("errors/teapot.cgi"), teapot).unwrap();
+    let private = site.folder.parent().unwrap().join("private");
+    fs::create_dir_all(private.join("a b")).unwrap();
+    for (name, text) in [("data.bin", "0123456789"), ("a b/c%41", "odd"), (".hidden", "secret")] {
+        fs::write(private.join(name), text).unwrap();
+        // Nobody's but dcgi's: the program has said who may have it.
+        fs::set_permissions(private.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    std::os::unix::fs::symlink("/etc/passwd", private.join("out")).unwrap();
+    std::os::unix::fs::chown(private.join("out"), Some(1234), None).ok();
+    for path in ["/send.cgi?/protected/data.bin", "/send.cgi?data.bin", "/accel.cgi?/protected/data.bin?x"] {
+        let response = site.get(path, "");
+        assert_eq!(
+            (response.status, &*response.text()),
+            (200, "0123456789"),
+            "{path}: {}",
+            site.server.log()
+        );
+        assert_eq!(response.header("content-type"), Some("text/x"), "{path}");
+        assert_eq!(response.header("content-disposition"), Some("attachment"), "{path}");
+        assert_eq!(
+            (response.header("set-cookie"), response.header("content-length")),
+            (Some("a=b"), Some("10"))
+        );
+        assert_ne!(response.header("etag"), Some("\"own\""));
+        let told = |name| response.header(name).is_some();
+        assert!(!told("x-sendfile") && !told("x-accel-redirect") && told("last-modified"), "{path}");
+    }
+    assert_eq!(site.get("/accel.cgi?/protected/a%20b/c%2541", "").text(), "odd");
+    let response = site.get("/send.cgi?data.bin", "Range: bytes=2-4\r\n");
+    assert_eq!((response.status, &*response.text()), (206, "234"));
+    assert_eq!(response.header("content-range"), Some("bytes 2-4/10"));
+    let response = site.ask("POST", "/send.cgi?data.bin", "Content-Length: 0\r\nRange: bytes=2-4\r\n");
+    assert_eq!((response.status, &*response.text()), (200, "0123456789"));
+    let response = site.ask("HEAD", "/send.cgi?data.bin", "");
+    assert_eq!((response.status, response.header("content-length")), (200, Some("10")));
+    // What is not to be sent is not, and the route's own page tells it.
+    for path in ["/etc/passwd", "../known", "/protected/../known", "/protected", ".hidden", "none", ""] {
+        let response = site.get(&format!("/send.cgi?{path}"), "");
+        assert_eq!((response.status, &*response.text()), (404, "not here"), "{path}");
+        assert_eq!(response.header("x-sendfile"), None, "{path}");
+    }
+    site.server.wait_for_log("which the program has named, cannot be sent");
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(site.get("/send.cgi?out", "").status, 403);
+    }
+    let response = site.get("/errors/teapot.cgi", "");
+    assert_eq!((response.status, &*response.text(), response.header("x-sendfile")), (418, "tea", None));
+    // Elsewhere it is a field like any other.
+    let response = site.get("/without/send.cgi?data.bin", "");
+    assert_eq!((&*response.text(), response.header("x-sendfile")), ("not this", Some("data.bin")));
+}
+
 // === allow_from ===
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use dcgi::config::{Listen, normal, parse_handler, parse_index, parse_path};
-use dcgi::gateway::ProgramRoute;
+use dcgi::engine::Program;
 use dcgi::site::{Route, ScriptsRoute};
 
 use super::container::{Container, target};
@@ -14,7 +14,7 @@ use super::serve::{self, Grace};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// The directory of scripts
+    /// The directory of scripts; image:DIR is one in the image or root directory
     directory: PathBuf,
     /// The image that they run in; without it or --rootfs, this machine's own interpreters run them
     #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
@@ -43,6 +43,9 @@ pub(super) struct Options {
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let given = &options.directory;
+    if let Some(path) = given.to_str().and_then(|given| given.strip_prefix("image:")) {
+        return in_image(PathBuf::from(path), options).await;
+    }
     let directory = normal(&std::path::absolute(given)?);
     let found =
         std::fs::metadata(&directory).with_context(|| format!("the directory {}", directory.display()))?;
@@ -52,29 +55,52 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             given.display()
         );
     }
-    let engine = options.container.engine;
-    let rootfs = options.rootfs.or_else(|| options.image.is_none().then(|| PathBuf::from("/")));
-    let mut program = options.container.program(options.image, rootfs)?;
-    if let Some(root) = &program.rootfs
-        && program.user.is_none()
-        && root != Path::new("/")
-    {
-        program.user = Some(unprivileged(root));
-    }
+    let mut program = program(&options)?;
     let own = directory.to_str().unwrap_or_default();
     if program.volumes.iter().any(|volume| target(volume) == own) {
         bail!("-v mounts something at {own}, where the scripts are: leave it out");
     }
     // In a container whose scripts are there, they win.
     program.tmpfs.retain(|path| path != own);
-    let mut route = ProgramRoute::from(program);
+    let scripts = ScriptsRoute::new(&directory, program).with_context(|| directory.display().to_string())?;
+    serve(scripts, options).await
+}
+
+/// Serves a directory of the image.
+async fn in_image(directory: PathBuf, options: Options) -> anyhow::Result<ExitCode> {
+    let program = program(&options)?;
+    let named = || format!("image:{}", directory.display());
+    if !directory.is_absolute() {
+        bail!("{} is no path: expected one such as image:/usr/lib/cgi-bin", named());
+    }
+    let directory = normal(&directory);
+    if program.volumes.iter().any(|volume| directory.starts_with(target(volume))) {
+        bail!("-v mounts something over {}, where the scripts are: leave it out", named());
+    }
+    let scripts = ScriptsRoute::in_image(&directory, program).with_context(named)?;
+    serve(scripts, options).await
+}
+
+/// What the scripts run in.
+fn program(options: &Options) -> anyhow::Result<Program> {
+    let rootfs = options.rootfs.clone().or_else(|| options.image.is_none().then(|| PathBuf::from("/")));
+    let mut program = options.container.clone().program(options.image.clone(), rootfs)?;
+    if let Some(root) = &program.rootfs
+        && program.user.is_none()
+        && root != Path::new("/")
+    {
+        program.user = Some(unprivileged(root));
+    }
+    Ok(program)
+}
+
+async fn serve(mut scripts: ScriptsRoute, options: Options) -> anyhow::Result<ExitCode> {
     // Whoever starts it by hand wants to see what is wrong with it.
-    route.debug_errors = true;
-    let mut scripts =
-        ScriptsRoute::new(&directory, route).with_context(|| directory.display().to_string())?;
+    scripts.program.debug_errors = true;
     scripts.index = options.index;
     scripts.handlers = options.handler.into_iter().collect();
-    serve::serve_alone(options.listen, engine, Route::new(options.path, scripts), options.grace).await
+    let route = Route::new(options.path, scripts);
+    serve::serve_alone(options.listen, options.container.engine, route, options.grace).await
 }
 
 /// Whom scripts run as in another machine's root directory: its web server's user, else nobody in particular.

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use clap::Args;
 use dcgi::cgi::is_request_variable;
-use dcgi::config::{EngineChoice, parse_network, parse_user, parse_volume};
-use dcgi::engine::{Network, Program, Volume};
+use dcgi::config::{EngineChoice, parse_connect, parse_network, parse_user, parse_volume};
+use dcgi::engine::{Connect, Network, Program, Volume};
 
 use super::check::names_of_directories;
 
 /// What a program gets.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Container")]
 pub(super) struct Container {
     /// What runs it: auto, embedded or docker
@@ -32,6 +32,10 @@ pub(super) struct Container {
     /// What it can reach: none, bridge, host, or a network's name
     #[arg(long, default_value = "none", value_parser = parse_network)]
     network: Network,
+    /// What it can reach without one: an address inside = one outside, such as 127.0.0.1:3306=db.example:3306 or
+    /// unix:/run/mysqld/mysqld.sock=unix:/run/mysqld/mysqld.sock; may be said again
+    #[arg(long, value_name = "INSIDE=OUTSIDE", value_parser = parse_connect)]
+    connect: Vec<Connect>,
 }
 
 /// A limit, or none. A type of its own, since an optional option would be one that may be left out.
@@ -67,6 +71,7 @@ impl Container {
         program.user = self.user;
         program.memory = self.memory.0;
         program.network = self.network;
+        program.connect = self.connect;
         Ok(program)
     }
 }

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::mount;
 use super::value::{Reading, any_string, string, text};
-use crate::site::{BasicAuth, RateLimit, Rewrite};
+use crate::site::{BasicAuth, RateLimit, Rewrite, SendFile};
 
 /// More at once, or in a time, is no limit.
 const MOST_REQUESTS: u32 = 100_000;
@@ -186,6 +186,27 @@ pub(super) fn error_page(value: &DeValue<'_>) -> Reading<String> {
         let is_path = text.starts_with('/') && !text.starts_with("//") && text.parse::<Uri>().is_ok();
         is_path.then(|| text.to_owned())
     })(value)
+}
+
+/// Where programs may have files sent from: a directory, and what they call it.
+pub(super) fn sendfile(value: &DeValue<'_>, base: &Path) -> Reading<SendFile> {
+    const WHAT: &str =
+        "a directory such as \"./private\", maybe with what programs call it: \"./private:/protected\"";
+    let text = text(value, WHAT)?;
+    let (directory, called) = match text.split_once(':') {
+        Some((directory, called)) => (directory, Some(called)),
+        None => (text, None),
+    };
+    let is_called = |called: &str| called.starts_with('/') && !called.contains("/.") && !called.contains(':');
+    if directory.is_empty() || called.is_some_and(|called| !is_called(called)) {
+        return Err(format!("expected {WHAT}"));
+    }
+    let directory = mount::normal(&base.join(directory));
+    let called = match called {
+        Some(called) => called.to_owned(),
+        None => directory.to_str().ok_or_else(|| format!("expected {WHAT}"))?.to_owned(),
+    };
+    Ok(SendFile { directory, called })
 }
 
 /// The entries of a table that stands in a line.

@@ -33,12 +33,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
-use crate::engine::{Network, Volume};
+use crate::engine::{Connect, Network, Volume};
 use crate::site::{ProxyHeaders, Route};
 
 mod address;
 mod around;
 mod capability;
+mod connect;
 mod error;
 mod listen;
 mod mount;
@@ -124,6 +125,14 @@ pub fn parse_user(text: &str) -> Result<String, String> {
 /// As [`parse_volume`].
 pub fn parse_network(text: &str) -> Result<Network, String> {
     route::network(&DeValue::String(text.into()))
+}
+
+/// An entry as `connect` of a file lists them.
+///
+/// # Errors
+/// As [`parse_volume`].
+pub fn parse_connect(text: &str) -> Result<Connect, String> {
+    connect::connect(&DeValue::String(text.into()))
 }
 
 /// A path as `path` of a file has it, in the form of [`Route::path`].

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use toml::de::DeValue;
 
-use crate::engine::{Program, Volume};
+use crate::engine::{Inside, Program, Volume};
 
 use super::value::{Reading, text};
 
@@ -60,13 +60,22 @@ pub(super) fn is_name(text: &str) -> bool {
 
 /// A path that two mounts of a program share, which engines refuse.
 pub(super) fn mounted_twice(program: &Program) -> Option<&str> {
+    let mut targets: Vec<_> = targets(program).collect();
+    targets.sort_unstable();
+    targets.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+/// Where a program has something mounted, without slashes at the end.
+pub(super) fn targets(program: &Program) -> impl Iterator<Item = &str> {
     let volumes = program.volumes.iter().map(|volume| match volume {
         Volume::Bind { target, .. } | Volume::Named { target, .. } => target.as_str(),
     });
     let tmpfs = program.tmpfs.iter().map(|tmpfs| tmpfs.split(':').next().unwrap_or_default());
-    let mut targets: Vec<_> = volumes.chain(tmpfs).map(|target| target.trim_end_matches('/')).collect();
-    targets.sort_unstable();
-    targets.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+    let sockets = program.connect.iter().filter_map(|connect| match &connect.inside {
+        Inside::Unix(path) => Some(path.as_str()),
+        Inside::Tcp(_) => None,
+    });
+    volumes.chain(tmpfs).chain(sockets).map(|target| target.trim_end_matches('/'))
 }
 
 fn is_mount_point(path: &str) -> bool {

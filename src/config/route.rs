@@ -10,15 +10,16 @@ use toml::de::{DeTable, DeValue};
 
 use crate::engine::{EngineChoice, ImageConfig, Isolation, Network, Program, PullPolicy, Warm};
 use crate::gateway::{Output, ProgramRoute, RequestBody};
-use crate::site::{Access, FilesRoute, RedirectRoute, Rewrite, Route, RouteKind, ScriptsRoute};
+use crate::site::{Access, FilesRoute, RedirectRoute, Rewrite, Route, RouteKind, ScriptsRoute, SendFile};
 use crate::variables::is_request_variable;
 
 use super::address;
 use super::around;
 use super::capability::capability;
+use super::connect::connect;
 use super::error::Problems;
 use super::mount;
-use super::section::{Elsewhere, LATER, Section};
+use super::section::{Elsewhere, Section};
 use super::value::{
     Reading, any_string, boolean, count, duration, duration_or_zero, engine, integer, or_none, processors,
     size, string, word,
@@ -51,6 +52,7 @@ struct Draft {
     access: Access,
     headers: HeaderMap,
     error_pages: BTreeMap<u16, String>,
+    sendfile: Option<SendFile>,
     compress: bool,
 }
 
@@ -58,7 +60,7 @@ struct Draft {
 #[derive(Clone, Default)]
 struct Served {
     /// The directory of scripts, where it is a route of those.
-    scripts: Option<PathBuf>,
+    scripts: Option<ScriptsAt>,
     /// The directory of files, where it has one.
     files: Option<PathBuf>,
     /// Where it sends clients, where it does.
@@ -95,7 +97,7 @@ const MOST_PIDS: u32 = 4 << 20;
 const MOST_BYTES: u64 = i64::MAX as u64;
 
 /// What only a route that runs something has a use for.
-const OF_PROGRAMS: [&str; 26] = [
+const OF_PROGRAMS: [&str; 28] = [
     "image",
     "rootfs",
     "entrypoint",
@@ -114,6 +116,7 @@ const OF_PROGRAMS: [&str; 26] = [
     "cpus",
     "pids",
     "network",
+    "connect",
     "read_only",
     "tmpfs",
     "volumes",
@@ -122,6 +125,7 @@ const OF_PROGRAMS: [&str; 26] = [
     "pull",
     "linger",
     "kill_grace",
+    "sendfile",
 ];
 
 /// Reads all routes, whose engine is this one where they do not say otherwise; gives them, and every key that a route knows.
@@ -234,6 +238,7 @@ impl Draft {
             access: Access::default(),
             headers: HeaderMap::new(),
             error_pages: BTreeMap::new(),
+            sendfile: None,
             compress: false,
         }
     }
@@ -246,7 +251,7 @@ impl Draft {
         context: &Context<'_>,
     ) -> Option<(Option<String>, String)> {
         let served = &mut self.served;
-        served.scripts = section.get("scripts", |value| directory(value, context, "./cgi-bin"));
+        served.scripts = section.get("scripts", |value| scripts_at(value, context));
         served.files = section.get("static", |value| directory(value, context, "./htdocs"));
         served.redirect = section.get("redirect", around::redirect);
         served.status = section.get("status", around::redirect_status);
@@ -330,6 +335,11 @@ impl Draft {
         said.cpus |= section.has("cpus");
         said.pids |= section.has("pids");
         section.set(&mut program.network, "network", network);
+        section.set_list(&mut program.connect, "connect", connect);
+        let mut insides = HashSet::new();
+        if let Some(twice) = program.connect.iter().find(|connect| !insides.insert(connect.inside.clone())) {
+            section.complain("connect", &format!("`{}` leads to two places", twice.inside));
+        }
         section.set(&mut program.read_only, "read_only", boolean);
         section.set_list(&mut program.tmpfs, "tmpfs", mount::tmpfs);
         section.set_list(&mut program.volumes, "volumes", mount::volume(base));
@@ -368,6 +378,7 @@ impl Draft {
             }
         }
         section.set(&mut self.compress, "compress", boolean);
+        section.set(&mut self.sendfile, "sendfile", |value| around::sendfile(value, base));
         let pages = section.entries("error_pages", around::failing_status, around::error_page);
         self.error_pages
             .extend(pages.into_iter().filter_map(|(status, page)| Some((status.parse().ok()?, page))));
@@ -401,6 +412,14 @@ impl Draft {
             section.complain("replicas", "only a route with `isolation = \"shared\"` has them");
         }
         check_pids(&route.program, section);
+        if route.program.network != Network::None && !route.program.connect.is_empty() {
+            // Where it stands; it may be among the defaults.
+            let key = if section.has("connect") { "connect" } else { "network" };
+            section.complain(
+                key,
+                "`connect` is for programs without a network: with this one they reach it themselves",
+            );
+        }
         let program = &mut route.program;
         if section.has("image") {
             section.complain("rootfs", "a route has an image or a root directory, not both");
@@ -419,9 +438,9 @@ impl Draft {
                 route.program.env.entry(name).or_insert(value);
             }
         }
-        let Self { served, access, headers, error_pages, compress, .. } = self;
+        let Self { served, access, headers, error_pages, compress, sendfile, .. } = self;
         let route = Route::new(path, served.into_kind(route, section));
-        Route { host, access, headers, error_pages, compress, ..route }
+        Route { host, access, headers, error_pages, compress, sendfile, ..route }
     }
 
     /// Notes where a mount hides another, if this section mounts anything.
@@ -477,6 +496,37 @@ impl Served {
             }
             .into();
         };
+        let by_handlers = "each script is a program; `handlers` say what runs it, where that is not itself";
+        section.complain("entrypoint", by_handlers);
+        section.complain("command", by_handlers);
+        section.complain("script_filename", "a route with `scripts` names each script itself");
+        section.complain("working_dir", "each script's is the directory that it lies in");
+        let directory = match directory {
+            ScriptsAt::Here(directory) => directory,
+            ScriptsAt::InImage(directory) => {
+                let why = "files are sent from directories of this machine alone; leave it out, or copy the directory out of the image";
+                section.complain("static", why);
+                section.complain("autoindex", why);
+                let is_mounted = |target: &str| directory.starts_with(target);
+                if mount::targets(&route.program).any(is_mounted) {
+                    let why = "`volumes` or `tmpfs` mount something there: name the directory of this machine that is seen there";
+                    section.complain("scripts", why);
+                }
+                return match ScriptsRoute::in_image(directory, route) {
+                    Ok(scripts) => ScriptsRoute {
+                        index: self.index,
+                        handlers: self.handlers,
+                        rewrite: self.rewrite,
+                        ..scripts
+                    }
+                    .into(),
+                    Err(error) => {
+                        section.complain("scripts", &error.to_string());
+                        Program::new("").into()
+                    }
+                };
+            }
+        };
         if self.files.is_some_and(|files| files != directory) {
             let why = "`scripts` is another directory: beside scripts, files are sent of the same one; make it two routes";
             section.complain("static", why);
@@ -485,11 +535,6 @@ impl Served {
             let why = "beside `static`, `handlers` say which files are scripts, such as `{ \".cgi\" = [] }`: all others are sent";
             section.complain("scripts", why);
         }
-        let by_handlers = "each script is a program; `handlers` say what runs it, where that is not itself";
-        section.complain("entrypoint", by_handlers);
-        section.complain("command", by_handlers);
-        section.complain("script_filename", "a route with `scripts` names each script itself");
-        section.complain("working_dir", "each script's is the directory that it lies in");
         let scripts = match ScriptsRoute::new(directory, route) {
             Ok(scripts) => scripts,
             Err(error) => {
@@ -588,6 +633,27 @@ pub(super) fn user(value: &DeValue<'_>) -> Reading<String> {
     })(value)
 }
 
+/// Where the scripts of a route are.
+#[derive(Clone, Debug)]
+enum ScriptsAt {
+    Here(PathBuf),
+    InImage(PathBuf),
+}
+
+fn scripts_at(value: &DeValue<'_>, context: &Context<'_>) -> Reading<ScriptsAt> {
+    let in_image = value.as_str().and_then(|text| text.strip_prefix("image:"));
+    let Some(in_image) = in_image else {
+        return directory(value, context, "./cgi-bin").map(ScriptsAt::Here);
+    };
+    match in_image.starts_with('/') {
+        true => Ok(ScriptsAt::InImage(mount::normal(Path::new(in_image)))),
+        false => {
+            Err("expected a directory by its path in the image, such as \"image:/usr/lib/cgi-bin\""
+                .to_owned())
+        }
+    }
+}
+
 /// A directory that is served.
 ///
 /// SECURITY: not one that holds the file that is read: it may have secrets, and would be sent, or be scripts' to read.
@@ -595,7 +661,9 @@ fn directory(value: &DeValue<'_>, context: &Context<'_>, example: &str) -> Readi
     let what = format!("a directory such as \"{example}\"");
     let text = string(&what, non_empty)(value)?;
     if text.starts_with("image:") {
-        return Err(format!("a directory in the image is {LATER}"));
+        return Err(
+            "files are sent from directories of this machine alone: copy it out of the image".to_owned()
+        );
     }
     let directory = mount::normal(&context.base.join(text));
     match context.file.starts_with(&directory) {

@@ -3,8 +3,8 @@
 //! An [`Engine`] begins a [`Program`] for one [`Invocation`] and gives a [`Process`]: standard input,
 //! output and error, an exit status, and an end that always comes.
 //!
-//! This room uses `agent`, which runs in containers that wait or stay; `images` and `sandbox`, both for [`embedded`]; and the
-//! leaves `instance` and `reason`. Engines never know HTTP, CGI or a route's configuration: what a request means is settled
+//! This room uses `agent`, which runs in containers that wait or stay; `images` and `sandbox`, both for [`embedded`]; of
+//! `files` what is known of a directory; and the leaves `instance` and `reason`. Engines never know HTTP, CGI or a route's configuration: what a request means is settled
 //! before it reaches them.
 //!
 //! The trait is small on purpose. An engine that makes containers itself and one that asks a scheduler for
@@ -12,8 +12,10 @@
 
 mod agent;
 pub mod auto;
+mod carry;
 mod demand;
 mod error;
+mod folder;
 mod images;
 mod input;
 mod output;
@@ -33,7 +35,9 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::BoxFuture;
 
 pub use auto::{Choice, EngineChoice};
+pub use carry::{Connect, Inside, Outside};
 pub use error::{EngineError, EngineErrorKind};
+pub use folder::Folder;
 pub use process::{ExitStatus, Process, Reaper};
 pub use program::{Isolation, Network, Program, Volume, Warm};
 
@@ -66,6 +70,25 @@ pub trait Engine: Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Cancel safe. A pull that has begun goes on for the next caller.
     fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>>;
+
+    /// A directory of what a program runs in, by its path in there: so that it can be told which of its files is a program.
+    /// The image is pulled where the program's [`PullPolicy`] allows that.
+    ///
+    /// Cheap enough to be asked once a request: what is in an image is learnt once.
+    ///
+    /// # Errors
+    /// As [`image`](Engine::image); where the directory is not there; and from engines that cannot look into images.
+    ///
+    /// # Cancel safety
+    /// Cancel safe, as [`image`](Engine::image) is.
+    fn folder<'a>(
+        &'a self,
+        program: &'a Program,
+        _path: &'a str,
+    ) -> BoxFuture<'a, Result<Folder, EngineError>> {
+        let what = format!("the engine {} cannot look into {}", self.name(), program.made_from());
+        Box::pin(async move { Err(EngineError::new(EngineErrorKind::Refused, what)) })
+    }
 
     /// Makes ready what a route's requests will need: its image, and as many containers as are to wait for them.
     ///

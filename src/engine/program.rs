@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{EngineChoice, EngineError, EngineErrorKind, Invocation, sources};
+use super::{Connect, EngineChoice, EngineError, EngineErrorKind, Invocation, sources};
 use crate::images::{ImageConfig, PullPolicy};
 
 /// An image, the command in it, and what it may use: everything about a run that no request changes.
@@ -39,6 +39,8 @@ pub struct Program {
     pub pids: Option<u32>,
     /// What the program can reach.
     pub network: Network,
+    /// What it can reach where it has no network: each an address inside, and one outside.
+    pub connect: Vec<Connect>,
     /// Whether the root file system refuses writes.
     pub read_only: bool,
     /// File systems in memory, in the form of `docker run --tmpfs`: a path, maybe `:options`.
@@ -75,6 +77,7 @@ impl Program {
             cpus: Some(1.0),
             pids: Some(128),
             network: Network::None,
+            connect: Vec::new(),
             read_only: true,
             tmpfs: vec!["/tmp".to_owned()],
             volumes: Vec::new(),
@@ -101,7 +104,10 @@ impl Program {
 
     /// Why only the embedded engine can run it, in words that end a sentence; `None` where others can.
     pub fn needs_embedded(&self) -> Option<&'static str> {
-        self.rootfs.as_ref().map(|_| "`rootfs` is the embedded engine's alone")
+        match &self.rootfs {
+            Some(_) => Some("`rootfs` is the embedded engine's alone"),
+            None => (!self.connect.is_empty()).then_some("`connect` is the embedded engine's alone"),
+        }
     }
 
     /// Why the embedded engine cannot run it, in words that make a sentence; `None` where it can.

@@ -28,6 +28,9 @@ const WELL_KNOWN: &str = ".well-known";
 /// How what is in a directory is opened: a link as itself.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// How a path is looked up in a root file system, as it will be inside.
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
 /// File systems of this machine's own disks and memory (statfs(2)): ext2 to ext4, XFS, Btrfs, ZFS, F2FS, bcachefs, tmpfs, ramfs.
 const LOCAL: [u64; 8] =
     [0xef53, 0x5846_5342, 0x9123_683e, 0x2fc1_2fc1, 0xf2f5_2010, 0xca45_1a4e, 0x0102_1994, 0x8584_58f6];
@@ -36,7 +39,7 @@ const LOCAL: [u64; 8] =
 const ELSEWHERE: &str = "it is a link out of the directory, and whose it is does not own what it leads to";
 
 /// Why nothing is found, as a rule.
-const ABSENT: &str = "there is no such file";
+pub(super) const ABSENT: &str = "there is no such file";
 
 /// How often it is looked again where the kernel could not tell, or another took the place of what was found.
 const TRIES: u32 = 1000;
@@ -73,7 +76,7 @@ const COPIES: [&str; 20] = [
 ];
 
 /// As long as a path may be for the kernel (PATH_MAX), with the NUL at its end.
-const LONGEST_PATH: usize = 4096;
+pub(super) const LONGEST_PATH: usize = 4096;
 
 /// A directory whose files are served.
 ///
@@ -81,6 +84,8 @@ const LONGEST_PATH: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Tree {
     directory: PathBuf,
+    /// A root file system: the directory's path begins in it, and where links lead ends in it.
+    within: Option<PathBuf>,
     /// The device that it is on, and one more, where that is known to be this machine's own: looks at it need no thread that may
     /// wait.
     local: AtomicU64,
@@ -185,6 +190,11 @@ pub(crate) enum NotFound {
 }
 
 impl NotFound {
+    /// That nothing is served at a path.
+    pub(crate) fn missing(path: &str, why: &'static str) -> Self {
+        Self::Missing { path: path.to_owned(), why }
+    }
+
     /// Whether there is just nothing of that name.
     pub(crate) fn is_absence(&self) -> bool {
         matches!(self, Self::Missing { why, .. } if *why == ABSENT)
@@ -201,7 +211,14 @@ impl NotFound {
 impl Tree {
     /// Of the files below a directory: an absolute path.
     pub(crate) fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), reader: Reader::default(), local: AtomicU64::new(0) }
+        let directory = directory.into();
+        Self { directory, within: None, reader: Reader::default(), local: AtomicU64::new(0) }
+    }
+
+    /// Of the files below a directory in a root file system, an absolute path both. Links lead to wherever they lead in there:
+    /// it is one thing, and made by one.
+    pub(crate) fn within(root: impl Into<PathBuf>, directory: impl Into<PathBuf>) -> Self {
+        Self { within: Some(root.into()), ..Self::new(directory) }
     }
 
     /// The directory.
@@ -285,26 +302,6 @@ impl Tree {
         Ok(entries)
     }
 
-    /// The first of these names that is a file in a directory that was [found](Self::look) at `path`. Blocks.
-    ///
-    /// # Errors
-    /// Where the directory cannot be opened, or such a file is there and may not be had.
-    pub(crate) fn index(
-        &self,
-        path: &str,
-        names: &[String],
-        patience: Patience,
-    ) -> Result<Option<(Found, Candidate)>, NotFound> {
-        for name in names {
-            match self.look(format!("{path}/{name}").as_bytes(), patience) {
-                Ok((found @ Found::File { .. }, Some(candidate))) => return Ok(Some((found, candidate))),
-                Ok(_) | Err(NotFound::Missing { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
     fn open(&self, patience: Patience) -> Result<Root, NotFound> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let unusable =
@@ -321,14 +318,23 @@ impl Tree {
                 return Err(NotFound::Later);
             }
             let found = fstat(&opened).map_err(unusable)?;
-            return Ok(Root { opened, found, real: None, patience });
+            return Ok(Root { opened, found, real: None, within: None, patience });
         }
-        let opened = rustix::fs::open(&self.directory, flags, Mode::empty()).map_err(unusable)?;
+        let (opened, within) = match &self.within {
+            None => (rustix::fs::open(&self.directory, flags, Mode::empty()).map_err(unusable)?, None),
+            Some(root) => {
+                let root = rustix::fs::open(root, flags, Mode::empty()).map_err(unusable)?;
+                let path = self.directory.as_os_str().as_bytes();
+                (beneath(root.as_fd(), path, flags, IN_ROOT).map_err(unusable)?, Some(root))
+            }
+        };
         let found = fstat(&opened).map_err(unusable)?;
         let is_local =
             rustix::fs::fstatfs(&opened).is_ok_and(|system| LOCAL.contains(&(system.f_type as u64)));
+        // Not where its path is in another root: to look it up there costs as much as what comes behind.
+        let is_local = is_local && within.is_none();
         self.local.store(if is_local { found.st_dev.wrapping_add(1) } else { 0 }, Ordering::Relaxed);
-        Ok(Root { opened, found, real: None, patience })
+        Ok(Root { opened, found, real: None, within, patience })
     }
 
     fn walk(&self, path: &[u8], root: &mut Root) -> Result<(Found, Opened), NotFound> {
@@ -366,6 +372,7 @@ impl Tree {
                 error => refused(&walked, error),
             })?;
             if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
+                let is_in_root = root.within.is_some();
                 if root.patience == Patience::None {
                     return Err(NotFound::Later);
                 }
@@ -374,7 +381,11 @@ impl Tree {
                 if FileType::from_raw_mode(led.found.st_mode) == FileType::RegularFile {
                     let named = led.real.file_name().map(OsStr::to_owned);
                     let parent = at.as_ref().map_or(root.opened.as_fd(), AsFd::as_fd);
-                    let names = links(parent, opened).map_err(|error| refused(&walked, error))?;
+                    // In a root file system all are of one maker, and their paths are not this machine's.
+                    let names = match is_in_root {
+                        true => Vec::new(),
+                        false => links(parent, opened).map_err(|error| refused(&walked, error))?,
+                    };
                     for name in names.into_iter().chain(named) {
                         match name.into_string() {
                             Ok(name) if unserved(&name).is_none() => aliases.push(name),
@@ -462,6 +473,8 @@ struct Root {
     found: Stat,
     /// How long it may take to look at what is in it.
     patience: Patience,
+    /// The root file system that it is in.
+    within: Option<OwnedFd>,
     /// Its real path, where somebody has asked.
     real: Option<PathBuf>,
 }
@@ -503,7 +516,15 @@ impl Root {
         let relative = path.trim_start_matches('/');
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let opened = match beneath(self.opened.as_fd(), relative, flags, inside) {
+        if let Some(root) = &self.within {
+            let opened = self.path_in(root).and_then(|above| {
+                let opened =
+                    beneath(root.as_fd(), above.join(relative).as_os_str().as_bytes(), flags, IN_ROOT)?;
+                Ok((fstat(&opened)?, opened))
+            });
+            return opened.map_err(|error| refused(path, error));
+        }
+        let opened = match beneath(self.opened.as_fd(), relative.as_bytes(), flags, inside) {
             // It leads out of it, or back by an absolute path.
             Err(Errno::XDEV) => {
                 let outside =
@@ -525,6 +546,14 @@ impl Root {
             return Ok((found, opened));
         }
         Err(forbidden(path, ELSEWHERE))
+    }
+
+    /// Where it is in a root file system.
+    fn path_in(&self, root: &OwnedFd) -> rustix::io::Result<PathBuf> {
+        let real = |opened: &OwnedFd| {
+            real_path(opened.as_fd()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::STALE))
+        };
+        Ok(real(&self.opened)?.strip_prefix(real(root)?).map_err(|_| Errno::XDEV)?.to_owned())
     }
 
     /// Whether what was opened lies in it.
@@ -567,7 +596,7 @@ fn look(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
 /// EAGAIN (openat2(2)).
 fn beneath(
     directory: BorrowedFd<'_>,
-    path: &str,
+    path: &[u8],
     flags: OFlags,
     resolve: ResolveFlags,
 ) -> rustix::io::Result<OwnedFd> {
@@ -623,7 +652,7 @@ fn in_proc(opened: BorrowedFd<'_>) -> String {
 }
 
 /// Why a name is not served, whatever is there.
-fn unserved(name: &str) -> Option<&'static str> {
+pub(super) fn unserved(name: &str) -> Option<&'static str> {
     if name.starts_with('.') {
         return Some("a hidden name is not served");
     }
@@ -644,11 +673,11 @@ fn refused(path: &str, error: Errno) -> NotFound {
     }
 }
 
-fn forbidden(path: &str, why: &'static str) -> NotFound {
+pub(super) fn forbidden(path: &str, why: &'static str) -> NotFound {
     NotFound::Forbidden { path: path.to_owned(), why }
 }
 
-fn shown(name: &[u8]) -> String {
+pub(super) fn shown(name: &[u8]) -> String {
     OsStr::from_bytes(name).to_string_lossy().into_owned()
 }
 

@@ -48,7 +48,7 @@ use clock::Activity;
 use exchange::Exchange;
 
 use crate::connection::{ClientConnection, Taken};
-use crate::engine::{Engine, EngineError, ImageConfig, Invocation, Lease, Program, PullPolicy};
+use crate::engine::{Engine, EngineError, Folder, ImageConfig, Invocation, Lease, Program, PullPolicy};
 
 /// How often one request may be sent on to another path here.
 pub(crate) const MAX_LOCAL_REDIRECTS: usize = 5;
@@ -127,6 +127,19 @@ impl Gateway {
     /// Whether error pages may tell what went wrong.
     pub(crate) fn debug_errors(&self) -> bool {
         self.inner.route.debug_errors
+    }
+
+    /// A directory of what its program runs in. `pulls`: whether its image may be pulled for that.
+    pub(crate) async fn folder(&self, path: &str, pulls: bool) -> Result<Folder, Failure> {
+        let program = &self.inner.route.program;
+        let found = match pulls {
+            true => self.inner.engine.folder(program, path).await,
+            false => {
+                let program = Program { pull: PullPolicy::Never, ..program.clone() };
+                self.inner.engine.folder(&program, path).await
+            }
+        };
+        found.map_err(Failure::from)
     }
 
     /// When a request that comes now has to be over.

@@ -31,7 +31,7 @@ pub(crate) use error::{PlanError, PlanErrorKind};
 pub(crate) use host::Host;
 pub(crate) use launcher::{
     Execution, Failure, MESSAGE, Message, Obstacle, Refusal, Run, Sealed, Spawner, Tag, Template, Zygote,
-    make_sandbox,
+    listening, make_sandbox,
 };
 pub(crate) use machine::{Machine, is_seen};
 pub(crate) use plan::{Plan, opened, plan, user_of};

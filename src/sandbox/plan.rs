@@ -111,6 +111,11 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<Plan, PlanError> {
         ..Template::default()
     };
     mounts.slot(&mut template.slot_steps)?;
+    if own_network {
+        for address in &spec.listen {
+            template.slot_steps.listen(*address);
+        }
+    }
     mounts.sandbox(&mut template.sandbox_steps)?;
     if !host.is_root() && (user.uid, user.gid) != (0, 0) {
         become_another(&mut template.sandbox_steps, &user);

@@ -1,5 +1,6 @@
 //! What a container is to be, in this room's own words.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::launcher::Identity;
@@ -18,6 +19,8 @@ pub(crate) struct Spec {
     pub(crate) read_only: bool,
     /// What it can reach.
     pub(crate) network: Network,
+    /// Where it is to be listened, in a network of its own.
+    pub(crate) listen: Vec<SocketAddr>,
     /// File systems in memory, in the form of `docker run --tmpfs`: a path, maybe `:options`.
     pub(crate) tmpfs: Vec<String>,
     /// Files and directories of this machine that are seen inside.

@@ -17,6 +17,7 @@ use super::guard::Guard;
 use super::request_id::RequestIdLayer;
 use super::route::{Route, RouteKind};
 use super::router::Router;
+use super::sendfile::Sender;
 use super::{Handler, Site};
 use crate::engine::embedded::{EmbeddedEngine, RootUser};
 use crate::engine::{Engine, Program};
@@ -121,8 +122,9 @@ impl HandlerBuilder {
                 }
             };
             let guard = Guard::new(route.access);
-            let Route { host, path, headers, error_pages, compress, .. } = route;
-            (host, path, Target { name, guard, headers, error_pages, compress, endpoint })
+            let Route { host, path, headers, error_pages, compress, sendfile, .. } = route;
+            let sender = sendfile.map(|sendfile| Sender::new(sendfile, interrupted.clone()));
+            (host, path, Target { name, guard, headers, error_pages, compress, sender, endpoint })
         };
         let router = Router::new(routes.into_iter().map(target));
         let routes = Arc::new(Routes { router, mount: mount.clone() });

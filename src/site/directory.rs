@@ -1,7 +1,8 @@
 //! A directory: which of its scripts a request is for, or which of its files.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use tower::{Service, ServiceExt};
 use super::listing;
 use super::route::{FilesRoute, Rewrite, ScriptsRoute};
 use super::send::{Sendable, send};
-use crate::files::{Candidate, Found, NotFound, Patience, Reader, Tree};
+use crate::engine::Folder;
+use crate::files::{Candidate, Found, NotFound, Patience, Place, Reader, Tree};
 use crate::gateway::{Asked, Body, Failed, Failure, Gateway, Reply, Script};
 
 /// What is escaped in the path of a URI: all that RFC 3986 §3.3 does not have in a segment, and `;`, for old clients.
@@ -50,7 +52,7 @@ pub(super) struct Directory {
 
 #[derive(Debug)]
 struct Inner {
-    tree: Tree,
+    at: At,
     index: Vec<String>,
     scripts: Scripts,
     /// Whether a directory without an index is listed.
@@ -61,6 +63,19 @@ struct Inner {
     prefix: String,
     /// For looks at the directory.
     places: Arc<Semaphore>,
+}
+
+/// Where a directory is.
+#[derive(Debug)]
+enum At {
+    /// On this machine.
+    Here(Place),
+    /// In the image or the root directory that its scripts are run by.
+    InImage {
+        path: PathBuf,
+        /// How it was looked at last. A root file system that lies here is held by whoever looks.
+        last: Mutex<Option<(PathBuf, Place)>>,
+    },
 }
 
 /// How many threads may look at a directory at once. On a file system that does not answer, they are lost to other routes.
@@ -83,7 +98,7 @@ type Handlers = BTreeMap<String, Vec<String>>;
 /// What was found by a path.
 enum Looked {
     /// A file, and what of the path is left.
-    File(String, Vec<u8>, Candidate),
+    File(String, Vec<u8>, Option<Candidate>),
     /// A directory that is to be listed.
     Directory(String),
     /// A directory that was asked for without the slash at its end.
@@ -116,8 +131,12 @@ impl Directory {
             true => Scripts::Handled(route.handlers),
             false => Scripts::All(route.handlers),
         };
+        let at = match route.is_in_image {
+            true => At::InImage { path: route.directory, last: Mutex::default() },
+            false => At::here(Tree::new(&route.directory).read_by(reader)),
+        };
         let inner = Inner {
-            tree: Tree::new(&route.directory).read_by(reader),
+            at,
             index: route.index,
             scripts,
             autoindex: route.autoindex,
@@ -137,7 +156,7 @@ impl Directory {
         interrupted: CancellationToken,
     ) -> Self {
         let inner = Inner {
-            tree: Tree::new(&route.directory).read_by(reader),
+            at: At::here(Tree::new(&route.directory).read_by(reader)),
             index: route.index,
             scripts: Scripts::None,
             autoindex: route.autoindex,
@@ -158,13 +177,14 @@ impl Directory {
         self.inner.debug_errors
     }
 
-    /// What a path below the route's prefix names.
+    /// What a path below the route's prefix names. `pulls`: whether the image that the directory is in may be pulled for that.
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(super) async fn named(&self, path: Vec<u8>) -> Result<Named, Failure> {
+    pub(super) async fn named(&self, path: Vec<u8>, pulls: bool) -> Result<Named, Failure> {
+        let (at, held) = self.place(pulls).await?;
         // What is at hand needs no other thread: to ask one costs more than the look.
-        match self.inner.named(&path, Patience::None) {
+        match self.inner.named(&at, &path, Patience::None) {
             Err(NotFound::Later) => {}
             named => return Ok(named?),
         }
@@ -173,8 +193,8 @@ impl Directory {
             // Held by the look, and not by who waits for it: one that does not return keeps its place.
             let place = inner.places.clone().acquire_owned().await.map_err(|_| Failure::Interrupted)?;
             let looked = tokio::task::spawn_blocking(move || {
-                let named = inner.named(&path, Patience::Any);
-                drop(place);
+                let named = inner.named(&at, &path, Patience::Any);
+                drop((place, held));
                 named
             });
             Ok(looked.await.map_err(|_| Failure::Interrupted)??)
@@ -184,6 +204,47 @@ impl Directory {
             named = looking => named,
             () = tokio::time::sleep(PATIENCE) => Err(Failure::FilesSilent(PATIENCE)),
             () = self.interrupted.cancelled() => Err(Failure::Interrupted),
+        }
+    }
+}
+
+impl Directory {
+    /// Where paths are looked up now, and what is held meanwhile.
+    async fn place(&self, pulls: bool) -> Result<(Place, Option<Folder>), Failure> {
+        let (path, last) = match &self.inner.at {
+            At::Here(place) => return Ok((place.clone(), None)),
+            At::InImage { path, last } => (path, last),
+        };
+        let Some(gateway) = &self.gateway else { return Err(Failure::NoFile(path.display().to_string())) };
+        let folder = gateway.folder(&path.to_string_lossy(), pulls).await?;
+        if let Some(catalog) = folder.catalog() {
+            return Ok((Place::Catalog(catalog.clone()), Some(folder)));
+        }
+        let root = folder.root().unwrap_or(Path::new("/"));
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = match &*last {
+            Some((before, place)) if before == root => place.clone(),
+            _ => {
+                let place = Place::Tree(Arc::new(Tree::within(root, path)));
+                *last = Some((root.to_owned(), place.clone()));
+                place
+            }
+        };
+        drop(last);
+        Ok((place, Some(folder)))
+    }
+}
+
+impl At {
+    fn here(tree: Tree) -> Self {
+        Self::Here(Place::Tree(Arc::new(tree)))
+    }
+
+    /// The path that containers see it at.
+    fn path(&self) -> &Path {
+        match self {
+            Self::Here(place) => place.tree().map_or(Path::new("/"), Tree::directory),
+            Self::InImage { path, .. } => path,
         }
     }
 }
@@ -202,7 +263,7 @@ impl Service<Asked> for Directory {
         let directory = self.clone();
         async move {
             let path = std::mem::take(&mut asked.path_info);
-            let response = match (directory.named(path).await?, directory.gateway) {
+            let response = match (directory.named(path, true).await?, directory.gateway) {
                 (Named::Script(script, rest), Some(gateway)) => {
                     asked.path_info = rest;
                     asked.script = Some(script);
@@ -224,10 +285,10 @@ impl Service<Asked> for Directory {
 }
 
 impl Inner {
-    fn named(&self, path: &[u8], patience: Patience) -> Result<Named, NotFound> {
-        let missing = match self.look(path, patience) {
+    fn named(&self, at: &Place, path: &[u8], patience: Patience) -> Result<Named, NotFound> {
+        let missing = match self.look(at, path, patience) {
             Err(error) if error.is_absence() => error,
-            looked => return self.answer(looked?, patience),
+            looked => return self.answer(at, looked?, patience),
         };
         let first = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
         for Rewrite { to } in &self.rewrite {
@@ -235,20 +296,20 @@ impl Inner {
                 Some((before, behind)) => [before.as_bytes(), &path[first..], behind.as_bytes()].concat(),
                 None => to.as_bytes().to_vec(),
             };
-            match self.look(&to, patience) {
+            match self.look(at, &to, patience) {
                 Err(error) if error.is_absence() => {}
-                looked => return self.answer(looked?, patience),
+                looked => return self.answer(at, looked?, patience),
             }
         }
         Err(missing)
     }
 
     /// What a path names, its index where that is a directory.
-    fn look(&self, path: &[u8], patience: Patience) -> Result<Looked, NotFound> {
-        let (found, candidate) = match self.tree.look(path, patience)? {
+    fn look(&self, at: &Place, path: &[u8], patience: Patience) -> Result<Looked, NotFound> {
+        let (found, candidate) = match at.look(path, patience)? {
             (Found::Directory { path, has_slash: false }, _) => return Ok(Looked::WithoutSlash(path)),
-            (Found::Directory { path, .. }, _) => match self.tree.index(&path, &self.index, patience)? {
-                Some((index, candidate)) => (index, Some(candidate)),
+            (Found::Directory { path, .. }, _) => match at.index(&path, &self.index, patience)? {
+                Some(index) => index,
                 None if self.autoindex => return Ok(Looked::Directory(path)),
                 None => {
                     let why = match self.index.is_empty() {
@@ -260,29 +321,34 @@ impl Inner {
             },
             found => found,
         };
-        match (found, candidate) {
-            (Found::File { path, rest }, Some(candidate)) => Ok(Looked::File(path, rest, candidate)),
+        Ok(match found {
+            Found::File { path, rest } => Looked::File(path, rest, candidate),
             // Another put a directory there meanwhile.
-            (Found::File { path, .. } | Found::Directory { path, .. }, _) => Ok(Looked::WithoutSlash(path)),
-        }
+            Found::Directory { path, .. } => Looked::WithoutSlash(path),
+        })
     }
 
-    fn answer(&self, looked: Looked, patience: Patience) -> Result<Named, NotFound> {
+    fn answer(&self, at: &Place, looked: Looked, patience: Patience) -> Result<Named, NotFound> {
         let (name, rest, candidate) = match looked {
             Looked::File(name, rest, candidate) => (name, rest, candidate),
             Looked::WithoutSlash(path) => return Ok(Named::Elsewhere(format!("{}{path}/", self.prefix))),
             Looked::Directory(_) if patience == Patience::None => return Err(NotFound::Later),
             Looked::Directory(path) => {
-                let entries = self.tree.list(&path, |candidate| self.is_disguised(candidate))?;
+                let missing = || NotFound::missing(&path, "what is in an image's directory is not listed");
+                let tree = at.tree().ok_or_else(missing)?;
+                let entries = tree.list(&path, |candidate| self.is_disguised(candidate))?;
                 return Ok(Named::List(listing::page(&format!("{}{path}/", self.prefix), &entries)));
             }
         };
         if let Some(handler) = self.handler(&name) {
             // UTF-8 both, as they were found to be.
-            let file = format!("{}{name}", self.tree.directory().display());
+            let file = format!("{}{name}", self.at.path().display());
             let command = handler.iter().cloned().chain([file.clone()]).collect();
             return Ok(Named::Script(Script { name, file, command }, rest));
         }
+        let (Some(tree), Some(candidate)) = (at.tree(), candidate) else {
+            return Err(NotFound::missing(&name, "files of an image are not sent"));
+        };
         if self.is_disguised(&candidate) {
             return Err(NotFound::Forbidden {
                 path: name,
@@ -293,7 +359,7 @@ impl Inner {
             return Err(NotFound::Missing { path: name, why: "it is a file, and nothing is below it" });
         }
         let is_script = |name: &str| self.handler(name).is_some();
-        Ok(Named::File(Sendable::open(&self.tree, &candidate, is_script, patience)?))
+        Ok(Named::File(Sendable::open(tree, &candidate, is_script, patience)?))
     }
 
     /// SECURITY: whether it is a script that a link calls something else: its source is not to be had by another name.

@@ -22,6 +22,7 @@ use super::redirect::redirected;
 use super::request_id::RequestId;
 use super::router::Router;
 use super::send::Sent;
+use super::sendfile::Sender;
 use super::{page, refusal};
 use crate::cgi::{AuthenticatedUser, NormalPath};
 use crate::gateway::{
@@ -51,6 +52,8 @@ pub(super) struct Target {
     pub(super) error_pages: BTreeMap<u16, String>,
     /// Whether what programs print is compressed.
     pub(super) compress: bool,
+    /// What sends the files that programs name.
+    pub(super) sender: Option<Sender>,
     pub(super) endpoint: Endpoint,
 }
 
@@ -207,6 +210,7 @@ impl Routes {
             let taken = target.compress.then(|| Taken::of(&head.headers));
             let answered = match target.guard.admit(&client, &mut head).await {
                 Ok(()) => {
+                    let before = target.sender.as_ref().map(|sender| (sender, head.clone()));
                     let asked = Asked {
                         id: id.clone(),
                         client: client.clone(),
@@ -217,7 +221,12 @@ impl Routes {
                         head_only,
                         deadline,
                     };
-                    target.endpoint.answer(asked).await
+                    match (target.endpoint.answer(asked).await, before) {
+                        (Ok(Reply::Response(response)), Some((sender, head))) => {
+                            sender.answer(response, &head).await.map(Reply::Response).map_err(Failed::from)
+                        }
+                        (answered, _) => answered,
+                    }
                 }
                 Err(failure) => Err(failure.into()),
             };

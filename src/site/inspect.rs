@@ -70,7 +70,7 @@ impl Handler {
             }
             Endpoint::Program(gateway) => (gateway, path_info, None),
             Endpoint::Directory(directory) => {
-                match (directory.named(path_info).await?, directory.gateway()) {
+                match (directory.named(path_info, false).await?, directory.gateway()) {
                     (Named::Script(script, rest), Some(gateway)) => (gateway, rest, Some(script)),
                     (Named::Elsewhere(path), _) => {
                         return Err(without(format!("the client is sent on to {path}")));

@@ -4,7 +4,7 @@
 //! which a request meets them: `request_id`, `access_log`, `client`; then `dispatch`, which finds the [`Route`] by the
 //! `router` and lets its kind answer. A new kind of route is a variant of [`RouteKind`] and a service for it; a new
 //! thing that all requests pass is a layer, named where the [`Handler`] is built. What a route itself asks of a client (`guard`)
-//! stands between `dispatch` and its kind; what its answers have (`error_page`, `compress`, headers), behind it.
+//! stands between `dispatch` and its kind; what its answers have (`error_page`, `compress`, `sendfile`, headers), behind it.
 //!
 //! It uses `gateway` for programs, `files` for what lies in a directory, and of `engine` that there is one to be drained and
 //! who a root directory's users are. It never runs anything itself, and reads no more of a request than its head.
@@ -26,6 +26,7 @@ mod request_id;
 mod route;
 mod router;
 mod send;
+mod sendfile;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -47,6 +48,7 @@ pub use inspect::{InspectError, Inspection};
 pub use request_id::REQUEST_SPAN;
 pub use route::{FilesRoute, RedirectRoute, Rewrite, Route, RouteKind, ScriptsError, ScriptsRoute};
 pub use router::{Match, Router};
+pub use sendfile::SendFile;
 
 use access_log::LogAccess;
 use client::{IdentifyClient, Proxies};

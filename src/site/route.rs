@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::guard::Access;
+use super::sendfile::SendFile;
 use crate::engine::Volume;
 use crate::gateway::ProgramRoute;
 
@@ -26,6 +27,9 @@ pub struct Route {
     pub headers: HeaderMap,
     /// What answers in place of dcgi's own page, by status: a path of this site, asked for by GET.
     pub error_pages: BTreeMap<u16, String>,
+    /// Where its programs may have files sent from, by `X-Sendfile` or `X-Accel-Redirect`. Without it these are fields like any
+    /// other.
+    pub sendfile: Option<SendFile>,
     /// Whether what programs print is compressed for clients that take it, where it is text.
     pub compress: bool,
 }
@@ -85,6 +89,8 @@ pub struct ScriptsRoute {
     pub program: ProgramRoute,
     /// The directory: absolute, and UTF-8, for a variable names it.
     pub directory: PathBuf,
+    /// Whether it is one of the image, or the root directory, that the program is run by, and not of this machine.
+    pub is_in_image: bool,
     /// What is run for a directory, the first that is there. Where none is, the directory is forbidden.
     pub index: Vec<String>,
     /// What runs a script, by the ending of its name, such as `.pl`, in lower case: a command line that the script's path is
@@ -106,16 +112,27 @@ impl ScriptsRoute {
     /// # Errors
     /// Where the directory's path is relative, no UTF-8, or `/`: it is mounted at its own path.
     pub fn new(directory: impl Into<PathBuf>, route: impl Into<ProgramRoute>) -> Result<Self, ScriptsError> {
+        let mut scripts = Self::in_image(directory, route)?;
+        scripts.is_in_image = false;
+        let target = scripts.directory.to_string_lossy().into_owned();
+        let source = scripts.directory.clone();
+        scripts.program.program.volumes.push(Volume::Bind { source, target, read_only: true });
+        Ok(scripts)
+    }
+
+    /// The scripts of a directory that is in the program's image or root directory, as they were installed there.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_image(
+        directory: impl Into<PathBuf>,
+        route: impl Into<ProgramRoute>,
+    ) -> Result<Self, ScriptsError> {
         // Normal, as far as that goes without looking.
         let directory: PathBuf = directory.into().components().collect();
         let mut program = route.into();
         let is_some = directory.is_absolute() && directory != Path::new("/");
         let target = directory.to_str().filter(|_| is_some).ok_or(ScriptsError)?.to_owned();
-        program.program.volumes.push(Volume::Bind {
-            source: directory.clone(),
-            target: target.clone(),
-            read_only: true,
-        });
         // So that there is a command: nobody executes it.
         program.program.entrypoint = Some(vec![target]);
         program.program.command = None;
@@ -123,6 +140,7 @@ impl ScriptsRoute {
         Ok(Self {
             program,
             directory,
+            is_in_image: true,
             index: Vec::new(),
             handlers: BTreeMap::new(),
             sends_files: false,
@@ -151,6 +169,7 @@ impl Route {
             headers: HeaderMap::new(),
             error_pages: BTreeMap::new(),
             compress: false,
+            sendfile: None,
         }
     }
 
@@ -163,7 +182,7 @@ impl Route {
     /// The directory of this machine that it serves, if any.
     pub fn directory(&self) -> Option<&Path> {
         match &self.kind {
-            RouteKind::Scripts(scripts) => Some(&scripts.directory),
+            RouteKind::Scripts(scripts) => Some(&*scripts.directory).filter(|_| !scripts.is_in_image),
             RouteKind::Files(files) => Some(&files.directory),
             RouteKind::Program(_) | RouteKind::Redirect(_) => None,
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::embedded::compiled;
+use super::embedded::{compiled, root_of_scripts};
 
 /// The image that holds the probe and nothing else.
 pub const PROBE: &str = "dcgi-test/probe";
@@ -53,6 +53,11 @@ fn make_probe_image(docker: impl Fn(&[&str]) -> String) {
     // With a working directory of its own: `IMAGE-in-srv` in a configuration.
     std::fs::write(folder.join("Dockerfile"), format!("FROM {PROBE}\nWORKDIR /srv\n")).unwrap();
     docker(&["build", "-q", "-t", &format!("{PROBE}-in-srv"), folder.to_str().unwrap()]);
+    // Of a directory of scripts: `IMAGE-of-scripts`.
+    std::fs::write(folder.join("root.tar"), root_of_scripts()).unwrap();
+    std::fs::write(folder.join("Dockerfile"), "FROM scratch\nADD root.tar /\nENTRYPOINT [\"/app/probe\"]\n")
+        .unwrap();
+    docker(&["build", "-q", "-t", &format!("{PROBE}-of-scripts"), folder.to_str().unwrap()]);
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -160,6 +160,34 @@ pub fn root_of(source: &str) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
+/// The archive of a root file system as a package of CGI programs leaves it: each is the probe.
+pub fn root_of_scripts() -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let probe = fs::read(compiled("probe.rs")).unwrap();
+    for file in ["app/probe", "usr/lib/cgi-bin/a.cgi", "usr/lib/cgi-bin/sub/b.cgi"] {
+        append(&mut archive, file, 0o755, &probe);
+    }
+    for file in ["usr/lib/cgi-bin/.hidden.cgi", "usr/lib/cgi-bin/a.cgi~", "usr/share/more/note"] {
+        append(&mut archive, file, 0o644, b"");
+    }
+    for (path, target) in [
+        ("usr/lib/cgi-bin/link.cgi", "/etc/alternatives/link"),
+        ("etc/alternatives/link", "../../app/probe"),
+        ("usr/lib/cgi-bin/more", "../../share/more"),
+        ("usr/share/more/m.cgi", "/app/probe"),
+        ("usr/lib/cgi-bin/gone.cgi", "/none"),
+        ("usr/lib/cgi-bin/loop.cgi", "loop.cgi"),
+        ("usr/lib/cgi-bin/copy.cgi", "a.cgi~"),
+        ("srv", "usr/lib"),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        archive.append_link(&mut header, path, target).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
 fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, mode: u32, content: &[u8]) {
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);

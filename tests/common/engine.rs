@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::docker::{self, PROBE};
-use super::embedded::compiled;
+use super::embedded::{compiled, root_of_scripts};
 use super::processes::{descendants, name_of, variables_of};
 
 /// The user of servers that are not to be root: `nobody` of every system.
@@ -134,18 +134,28 @@ fn sandboxes(server: u32, variable: &str) -> usize {
 fn import_probe(store: &Path, change: impl Fn(&mut Command)) {
     import_probe_as(store, PROBE, &[], &change);
     import_probe_as(store, &format!("{PROBE}-in-srv"), &["--workdir", "/srv"], &change);
+    import_root_as(store, &format!("{PROBE}-of-scripts"), &root_of_scripts(), &[], &change);
 }
 
 /// Makes an image of the probe in a store, with more options of `dcgi image import`.
 pub fn import_probe_as(store: &Path, reference: &str, more: &[&str], change: impl Fn(&mut Command)) {
     let mut archive = tar::Builder::new(Vec::new());
     archive.append_path_with_name(compiled("probe.rs"), "app/probe").unwrap();
-    let archive = archive.into_inner().unwrap();
+    import_root_as(store, reference, &archive.into_inner().unwrap(), more, change);
+}
+
+fn import_root_as(
+    store: &Path,
+    reference: &str,
+    archive: &[u8],
+    more: &[&str],
+    change: impl Fn(&mut Command),
+) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dcgi"));
     change(&mut command);
     command.args(["image", "--store"]).arg(store).args(["import", "-", reference]);
     command.args(["--entrypoint", "/app/probe", "--env", "FROM_IMAGE=yes"]).args(more);
-    let (success, said) = super::piped(&mut command, &archive);
+    let (success, said) = super::piped(&mut command, archive);
     assert!(success, "{command:?}: {said}");
 }
 

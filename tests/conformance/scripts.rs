@@ -22,6 +22,7 @@ cases! {
     a_directory_that_is_gone_is_502_until_it_is_back,
     a_local_redirect_leads_to_another_script,
     a_script_works_in_the_directory_that_is_there_now,
+    a_directory_of_the_image_is_served_as_it_was_installed,
 }
 
 /// A directory of scripts, each of them the probe, and a server with it at /cgi-bin.
@@ -252,4 +253,53 @@ fn a_local_redirect_leads_to_another_script(server: &Server) {
         "/cgi-bin/a.cgi?print=Location:%20/cgi-bin/sub/b.cgi/to%3ftext%26env=PATH_INFO%0a%0a",
         "=/to\n",
     );
+}
+
+fn a_directory_of_the_image_is_served_as_it_was_installed(server: &Server) {
+    let route = |path: &str, directory: &str, more: &str| {
+        format!(
+            "[[route]]\npath = \"{path}\"\nimage = \"IMAGE-of-scripts\"\npull = \"never\"\nscripts = \"image:{directory}\"\n{}\n{more}\n",
+            server.containers_line()
+        )
+    };
+    let routes = route("/cgi-bin", "/usr/lib/cgi-bin", "index = [\"b.cgi\"]")
+        + &route("/linked", "/srv/cgi-bin", "handlers = { \".cgi\" = [\"/app/probe\"] }")
+        + &route("/none", "/usr/none", "");
+    let server = server.beside(&routes, |_| {});
+    let asked = "text&env=SCRIPT_NAME&env=PATH_INFO&env=SCRIPT_FILENAME&cwd&args";
+    for (path, name, info) in [
+        ("/cgi-bin/a.cgi", "/a.cgi", "unset"),
+        ("/cgi-bin/sub/b.cgi/x%20y//z", "/sub/b.cgi", "=/x y//z"),
+        ("/cgi-bin/sub/", "/sub/b.cgi", "unset"),
+        // By two links out of the directory, and by one that is a directory.
+        ("/cgi-bin/link.cgi/i", "/link.cgi", "=/i"),
+        ("/cgi-bin/more/m.cgi", "/more/m.cgi", "unset"),
+    ] {
+        let file = format!("/usr/lib/cgi-bin{name}");
+        // Where a link leads, there the program works.
+        let folder = match name.rsplit_once('/').unwrap().0 {
+            "/more" => "/usr/share/more".to_owned(),
+            folder => format!("/usr/lib/cgi-bin{folder}"),
+        };
+        let response = server.get(&format!("{path}?{asked}"));
+        let expected = format!("=/cgi-bin{name}\n{info}\n={file}\n{folder}\n{file}\n");
+        assert_eq!((response.status, &*response.text()), (200, &*expected), "{path}\n{}", server.log());
+    }
+    let response = server.get("/linked/a.cgi?text&env=SCRIPT_FILENAME&args");
+    assert_eq!(response.text(), "=/srv/cgi-bin/a.cgi\n/app/probe\n/srv/cgi-bin/a.cgi\n");
+    for (path, status) in [
+        ("/cgi-bin/sub", 301),
+        ("/cgi-bin/", 403),
+        ("/cgi-bin/none.cgi", 404),
+        ("/cgi-bin/.hidden.cgi", 404),
+        ("/cgi-bin/a.cgi~", 404),
+        ("/cgi-bin/gone.cgi", 404),
+        ("/cgi-bin/%2e%2e/%2e%2e/app/probe", 404),
+        ("/cgi-bin/loop.cgi", 403),
+        ("/cgi-bin/copy.cgi", 403),
+        ("/none/a.cgi", 502),
+    ] {
+        assert_eq!(server.get(path).status, status, "{path}\n{}", server.log());
+    }
+    server.wait_for_log("/usr/none");
 }

@@ -20,10 +20,23 @@ pub(super) fn problems(route: &FilesRoute) -> Option<String> {
 
 /// Why scripts could not be executed. `user` is who they run as, where that is known.
 pub(super) fn problems_of_scripts(route: &ScriptsRoute, user: Option<&RootUser>) -> Vec<String> {
-    if let Some(problem) = is_none(&route.directory, "scripts") {
+    let program = &route.program.program;
+    // What is in an image nobody knows who has not looked for it.
+    let directory = match (route.is_in_image, &program.rootfs) {
+        (false, _) => Some(route.directory.clone()),
+        (true, root) => {
+            root.as_ref().map(|root| root.join(route.directory.strip_prefix("/").unwrap_or(&route.directory)))
+        }
+    };
+    let problem = directory.as_deref().and_then(|directory| match fs::symlink_metadata(directory) {
+        Err(error) if route.is_in_image => {
+            Some(format!("`scripts` names {}, which cannot be had: {error}", directory.display()))
+        }
+        _ => is_none(directory, "scripts"),
+    });
+    if let Some(problem) = problem {
         return vec![problem];
     }
-    let program = &route.program.program;
     let mut problems = Vec::new();
     for (ending, handler) in &route.handlers {
         let Some(name) = handler.first() else { continue };
@@ -33,7 +46,8 @@ pub(super) fn problems_of_scripts(route: &ScriptsRoute, user: Option<&RootUser>)
         };
         problems.extend(found.into_iter().map(|problem| format!("in `handlers`, for {ending}: {problem}")));
     }
-    let mut files = files(&route.directory);
+    // Those in there are packages', as a rule, and by their links not to be judged from outside.
+    let mut files = if route.is_in_image { Vec::new() } else { files(&route.directory) };
     files.sort();
     let mut told = 0;
     for file in &files {

@@ -230,7 +230,8 @@ fn table(routes: &[Route], choices: &[Choice]) -> Table {
             match &route.kind {
                 RouteKind::Scripts(scripts) => {
                     let what = if scripts.sends_files { "scripts and files in" } else { "scripts in" };
-                    printable(&format!("{what} {}", scripts.directory.display()))
+                    let place = if scripts.is_in_image { "image:" } else { "" };
+                    printable(&format!("{what} {place}{}", scripts.directory.display()))
                 }
                 _ if command.is_empty() => "(the image's)".to_owned(),
                 _ => printable(&command.join(" ")),

@@ -61,7 +61,32 @@ fn what_a_directory_of_scripts_has_no_use_for_is_refused() {
     }
     assert!(error_with("index = ['x']").contains("only a route with `scripts` or `static` has it"));
     assert!(error_with("handlers = { '.x' = [] }").contains("only a route with `scripts` has it"));
-    assert!(error_with("scripts = 'image:/usr/lib/cgi-bin'").contains("it comes later"));
+    let in_image = |lines: &str| {
+        format!("[[route]]\npath = '/x'\nimage = 'x'\nscripts = 'image:/usr/lib/./cgi-bin/'\n{lines}")
+    };
+    let RouteKind::Scripts(route) =
+        whole_route(&in_image("index = ['i']\nrewrite = [{ when = 'not-a-file', to = '/i' }]")).kind
+    else {
+        panic!("it has scripts");
+    };
+    assert!(route.is_in_image && route.program.program.volumes.is_empty());
+    assert_eq!(
+        (&*route.directory, route.index.len(), route.rewrite.len()),
+        (Path::new("/usr/lib/cgi-bin"), 1, 1)
+    );
+    for (lines, why) in [
+        ("static = './htdocs'", "files are sent from directories of this machine alone"),
+        ("volumes = ['./x:/usr/lib']", "mount something there: name the directory of this machine"),
+        ("tmpfs = ['/usr/lib/cgi-bin/']", "mount something there: name the directory of this machine"),
+        ("command = ['x']", "each script is a program"),
+    ] {
+        let found = errors(&in_image(lines));
+        assert!(found.iter().any(|found| found.contains(why)), "{lines}: {found:?}");
+    }
+    assert!(error_with("scripts = 'image:usr'").contains("by its path in the image"));
+    assert!(error_with("scripts = 'image:/'").contains("an absolute one, in UTF-8, and not"));
+    let sent = errors("[[route]]\npath = '/x'\nstatic = 'image:/usr'\n");
+    assert!(sent[0].contains("files are sent from directories of this machine alone"), "{sent:?}");
 }
 
 // === directories of files ===
@@ -185,6 +210,9 @@ fn what_stands_around_is_refused_with_what_it_could_be() {
         ("error_pages = { 404 = 'https://x/' }", "expected a path of this site"),
         ("error_pages = { 404 = '//x' }", "expected a path of this site"),
         ("compress = 'yes'", "expected true or false"),
+        ("sendfile = ''", "expected a directory such as"),
+        ("sendfile = './x:protected'", "expected a directory such as"),
+        ("sendfile = './x:/a/../b'", "expected a directory such as"),
     ] {
         let error = errors(&format!("{ROUTE}{line}"));
         assert!(error.iter().any(|error| error.contains(why)), "{line}: {error:?}");

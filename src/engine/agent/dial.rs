@@ -38,12 +38,7 @@ impl RuntimeDir {
         let base = base();
         let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", base.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(&base).map_err(at)?;
-        for entry in fs::read_dir(&base).map_err(at)?.flatten() {
-            let other = entry.file_name().to_str().and_then(Instance::parse);
-            if other.is_some_and(|other| instance.liveness_of(&other) == Liveness::Dead) {
-                _ = fs::remove_dir_all(entry.path());
-            }
-        }
+        Self::sweep(instance).map_err(at)?;
         // One process may have more engines than one.
         let own = base.join(instance.label());
         match DirBuilder::new().mode(0o700).create(&own) {
@@ -51,6 +46,20 @@ impl RuntimeDir {
             result => result.map_err(at)?,
         }
         Ok(Self(own))
+    }
+
+    /// Removes those of instances that are dead.
+    ///
+    /// # Errors
+    /// Where nobody can say which there are.
+    pub(in crate::engine) fn sweep(instance: &Instance) -> io::Result<()> {
+        for entry in fs::read_dir(base())?.flatten() {
+            let other = entry.file_name().to_str().and_then(Instance::parse);
+            if other.is_some_and(|other| instance.liveness_of(&other) == Liveness::Dead) {
+                _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -85,17 +94,16 @@ fn base() -> PathBuf {
     }
 }
 
-/// A socket that one agent is to dial.
+/// A socket that listens in a directory of its own. Dropped, both are removed.
 #[derive(Debug)]
-pub(in crate::engine) struct Door {
+pub(in crate::engine) struct Socket {
     listener: UnixListener,
     folder: PathBuf,
-    token: String,
 }
 
-impl Door {
+impl Socket {
     /// # Errors
-    /// Where the socket cannot be made.
+    /// Where it cannot be made.
     pub(in crate::engine) fn open(within: &RuntimeDir) -> io::Result<Self> {
         let name = uuid::Uuid::now_v7().simple().to_string();
         let folder = within.0.join(name);
@@ -110,10 +118,7 @@ impl Door {
             Ok(listener)
         });
         match bound {
-            Ok(listener) => {
-                let token = uuid::Uuid::new_v4().simple().to_string();
-                Ok(Self { listener, folder, token })
-            }
+            Ok(listener) => Ok(Self { listener, folder }),
             Err(error) => {
                 _ = fs::remove_dir_all(&folder);
                 Err(error)
@@ -121,9 +126,47 @@ impl Door {
         }
     }
 
+    /// Waits for whoever connects.
+    ///
+    /// # Errors
+    /// Where the kernel accepts nobody.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(in crate::engine) async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    /// Where it is.
+    pub(in crate::engine) fn path(&self) -> PathBuf {
+        self.folder.join(SOCKET)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A socket that one agent is to dial.
+#[derive(Debug)]
+pub(in crate::engine) struct Door {
+    socket: Socket,
+    token: String,
+}
+
+impl Door {
+    /// # Errors
+    /// Where the socket cannot be made.
+    pub(in crate::engine) fn open(within: &RuntimeDir) -> io::Result<Self> {
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        Ok(Self { socket: Socket::open(within)?, token })
+    }
+
     /// What is to be mounted into the container.
     pub(in crate::engine) fn folder(&self) -> &Path {
-        &self.folder
+        &self.socket.folder
     }
 
     /// The socket's name in it.
@@ -145,7 +188,7 @@ impl Door {
     /// Cancel safe.
     pub(in crate::engine) async fn agent(&self) -> io::Result<UnixStream> {
         loop {
-            let (mut stream, _) = self.listener.accept().await?;
+            let mut stream = self.socket.accept().await?;
             let mut said = vec![0; self.token.len() + 1];
             let heard = tokio::time::timeout(PATIENCE, stream.read_exact(&mut said)).await;
             match heard {
@@ -153,12 +196,6 @@ impl Door {
                 _ => tracing::warn!("somebody who is no agent of ours has dialled in, and was sent away"),
             }
         }
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -8,7 +8,7 @@ mod places;
 mod process;
 mod resident;
 
-pub(super) use dial::{Door, RuntimeDir};
+pub(super) use dial::{Door, RuntimeDir, Socket};
 pub(super) use hand_over::{HandOver, Refusal, head, is_alive, outcome};
 pub(super) use places::{Key, Places};
 pub(super) use process::{HangUp, leaves_something, status};

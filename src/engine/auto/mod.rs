@@ -36,7 +36,8 @@ use super::docker::Endpoint;
 use super::embedded::EmbeddedEngine;
 use super::images::{self, Images, Source};
 use super::{
-    Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Process, Program, PullPolicy, Volume,
+    Engine, EngineError, EngineErrorKind, Folder, ImageConfig, Invocation, Process, Program, PullPolicy,
+    Volume,
 };
 use crate::agent::Executable;
 use crate::images::Store;
@@ -198,6 +199,20 @@ impl Engine for AutoEngine {
                 }
             }
             Err(self.shared.missing(program, decision.engine, &error))
+        }
+        .boxed()
+    }
+
+    fn folder<'a>(
+        &'a self,
+        program: &'a Program,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Folder, EngineError>> {
+        async move {
+            // For its words where the image is missing.
+            self.image(program).await?;
+            let decision = self.shared.decide(program).await;
+            self.shared.engine(decision.engine).await?.folder(program, path).await
         }
         .boxed()
     }

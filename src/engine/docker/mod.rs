@@ -20,6 +20,7 @@ mod api;
 mod cold;
 mod container;
 mod endpoint;
+mod folder;
 mod image;
 mod import;
 mod labels;
@@ -46,7 +47,8 @@ use super::agent::{Home, Key, Places, Resident, Residents, RuntimeDir};
 use super::images::{self, Images};
 use super::sources::{self, Seen, Sources};
 use super::{
-    Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Lease, Process, Program, Warm,
+    Engine, EngineError, EngineErrorKind, Folder, ImageConfig, Invocation, Isolation, Lease, Process,
+    Program, Warm,
 };
 use crate::agent::Executable;
 use crate::instance::Instance;
@@ -55,6 +57,7 @@ use agent::{Agents, Inhabited, Purpose, Way};
 use api::ErrorContext;
 pub(super) use api::root_cause;
 pub use endpoint::Endpoint;
+use folder::Folders;
 use image::Found;
 use warm::Pool;
 
@@ -118,6 +121,8 @@ struct Shared {
     instance: Instance,
     /// What images say, remembered for a short while.
     images: Images<Found>,
+    /// What is in their directories.
+    folders: Folders,
     /// Looks at directories of this machine that programs see.
     sources: Sources,
     /// What agents need, or why there are none.
@@ -172,6 +177,7 @@ impl DockerEngine {
             endpoint,
             instance: Instance::current(),
             images: Images::default(),
+            folders: Folders::default(),
             sources: Sources::default(),
             agents: OnceLock::new(),
             pools: Mutex::default(),
@@ -228,6 +234,19 @@ impl Engine for DockerEngine {
 
     fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>> {
         async move { Ok(self.shared.image(program).await?.config) }.boxed()
+    }
+
+    fn folder<'a>(
+        &'a self,
+        program: &'a Program,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Folder, EngineError>> {
+        async move {
+            let image = self.shared.image(program).await?;
+            let catalog = self.shared.folders.get(&self.shared, &program.image, &image, path).await?;
+            Ok(Folder::learnt(catalog))
+        }
+        .boxed()
     }
 
     fn prepare<'a>(

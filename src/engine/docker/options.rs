@@ -72,10 +72,17 @@ pub(super) fn standing_body(program: &Program, route: &Arc<str>, owner: &Instanc
 /// The create request of a container that is never started: to put something into what is mounted there.
 pub(super) fn filling_body(image: &str, mount: Mount, owner: &Instance) -> ContainerCreateBody {
     ContainerCreateBody {
+        host_config: Some(HostConfig { mounts: Some(vec![mount]), ..Default::default() }),
+        ..looking_body(image, owner)
+    }
+}
+
+/// The same, to look at what is in its image.
+pub(super) fn looking_body(image: &str, owner: &Instance) -> ContainerCreateBody {
+    ContainerCreateBody {
         image: Some(image.to_owned()),
         entrypoint: Some(vec!["/".to_owned()]),
         labels: Some([(labels::INSTANCE.to_owned(), owner.label())].into()),
-        host_config: Some(HostConfig { mounts: Some(vec![mount]), ..Default::default() }),
         ..Default::default()
     }
 }

@@ -39,12 +39,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::agent::{Home, Key, Places, Residents};
+use super::agent::{Home, Key, Places, Residents, RuntimeDir, Socket};
 use super::docker;
 use super::images::{self, Images, Source};
 use super::sources::{self, Seen, Sources};
 use super::{
-    Engine, EngineError, EngineErrorKind, ImageConfig, Invocation, Isolation, Process, Program, PullPolicy,
+    Engine, EngineError, EngineErrorKind, Folder, ImageConfig, Inside, Invocation, Isolation, Lease, Process,
+    Program, PullPolicy,
 };
 use crate::agent::Executable;
 use crate::images::{Image, Store};
@@ -92,6 +93,8 @@ struct Shared {
     images: Images<Image>,
     /// Looks at directories of this machine that programs see.
     sources: Sources,
+    /// Where sockets are that programs see, once there are any.
+    runtime_dir: Mutex<Option<RuntimeDir>>,
     /// This machine as a root, and what of dcgi's own is not to be seen in it.
     machine: Watched,
     own: Arc<Vec<PathBuf>>,
@@ -128,6 +131,8 @@ impl EmbeddedEngine {
         let volumes =
             Volumes::open(store.root().join("volumes")).map_err(|error| unusable().because(error))?;
         let zygote = Zygote::start(&host.preparation()).map_err(|error| unusable().because(error))?;
+        // What others have left that were killed. Where there is none, nobody has.
+        _ = RuntimeDir::sweep(&Instance::current());
         let tasks = TaskTracker::new();
         let cgroups = Arc::new(Cgroups::discover(&Instance::current(), tasks.clone()));
         let own = Arc::new(base::own_paths(store.root()));
@@ -139,6 +144,7 @@ impl EmbeddedEngine {
             zygote: Mutex::new(Arc::new(zygote)),
             images: Images::default(),
             sources: Sources::default(),
+            runtime_dir: Mutex::default(),
             machine: Watched::default(),
             own,
             pools: Mutex::default(),
@@ -230,6 +236,14 @@ pub struct RootUser {
     pub groups: Vec<u32>,
 }
 
+/// The paths inside of a program's unix sockets.
+fn unix_sockets(program: &Program) -> impl Iterator<Item = &str> {
+    program.connect.iter().filter_map(|connect| match &connect.inside {
+        Inside::Unix(path) => Some(&**path),
+        Inside::Tcp(_) => None,
+    })
+}
+
 fn unusable() -> EngineError {
     EngineError::new(EngineErrorKind::Unreachable, "the embedded engine cannot be used here")
 }
@@ -246,6 +260,18 @@ impl Engine for EmbeddedEngine {
                 return Ok(ImageConfig::default());
             }
             Ok(shared.images.get(shared, &program.image, program.pull).await?.config().clone())
+        }
+        .boxed()
+    }
+
+    fn folder<'a>(&'a self, program: &'a Program, _: &'a str) -> BoxFuture<'a, Result<Folder, EngineError>> {
+        let shared = &self.shared;
+        async move {
+            if let Some(root) = &program.rootfs {
+                return Ok(Folder::of_root(root, Lease::default()));
+            }
+            let image = shared.images.get(shared, &program.image, program.pull).await?;
+            Ok(Folder::of_root(image.rootfs(), Lease::new(image.clone())))
         }
         .boxed()
     }
@@ -316,7 +342,7 @@ impl Engine for EmbeddedEngine {
             }
             Some(_) => Some(Base::Directory(Sources::look_now(program).first())),
         };
-        match base.map(|base| self.shared.planned(program, &base)) {
+        match base.map(|base| self.shared.planned(program, &base, &[])) {
             Some(Ok((spec, plan))) => plan.describe(&spec),
             Some(Err(error)) => crate::reason::Reason(&error).to_string().into(),
             None => serde_json::Value::Null,
@@ -380,7 +406,7 @@ impl Shared {
         if let Some(pool) = self.pools().get(route).filter(fitting) {
             return Ok(pool.clone());
         }
-        let pool = self.plan(program.clone(), base.clone(), &seen).await?;
+        let pool = self.plan(program.clone(), base.clone(), &seen, route).await?;
         let pool = Arc::new(pool);
         let before = self.pools().insert(route.clone(), pool.clone());
         if let Some(before) = before {
@@ -389,7 +415,7 @@ impl Shared {
         Ok(pool)
     }
 
-    /// A pool of a program's containers. `seen`: what its sources were when they were looked at.
+    /// A pool of a program's containers. `seen`: what its sources were when they were looked at; `route`: for the log.
     ///
     /// # Errors
     /// Where the program cannot be run here. It [is changed](EngineError::is_changed) where a source that was there is not now.
@@ -398,23 +424,50 @@ impl Shared {
         program: Program,
         base: Base,
         seen: &Seen,
+        route: &Arc<str>,
     ) -> Result<Pool, EngineError> {
         // Volumes may be large, and on file systems that do not answer.
-        let (shared, before) = (self.clone(), seen.clone());
+        let (shared, before, route) = (self.clone(), seen.clone(), route.clone());
         let planned = tokio::task::spawn_blocking(move || {
-            let planned = shared.volumes.make(&program, &base).and_then(|()| shared.planned(&program, &base));
+            let sockets = shared.sockets(&program)?;
+            let planned =
+                shared.volumes.make(&program, &base).and_then(|()| shared.planned(&program, &base, &sockets));
             let (spec, plan) =
                 planned.map_err(|error| before.told_of(error, || Sources::look_now(&program)))?;
             let seen = spec::seen(&program, &spec);
-            Pool::new(program, base, seen, plan)
+            Pool::new(program, base, seen, plan, &route, sockets)
                 .map_err(|error| pool::exhausted("preparing containers", error))
         });
         planned.await.map_err(|error| pool::exhausted("preparing containers", error))?
     }
 
-    /// What a program's containers are to be, and what they are made of. Blocks.
-    fn planned(&self, program: &Program, base: &Base) -> Result<(Spec, Plan), EngineError> {
-        let spec = spec::spec(program, base, &self.machine.machine(), &self.volumes)?;
+    /// The sockets of dcgi's own that a program sees as unix sockets inside. Blocks.
+    fn sockets(&self, program: &Program) -> Result<Vec<Socket>, EngineError> {
+        let unusable = |error| pool::exhausted("making a socket for what a program connects to", error);
+        let count = unix_sockets(program).count();
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut within = self.runtime_dir.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = match &mut *within {
+            Some(within) => within,
+            none => none.insert(RuntimeDir::new(&Instance::current()).map_err(unusable)?),
+        };
+        (0..count).map(|_| Socket::open(within).map_err(unusable)).collect()
+    }
+
+    /// What a program's containers are to be, and what they are made of. `sockets`: those that unix sockets inside are. Blocks.
+    fn planned(
+        &self,
+        program: &Program,
+        base: &Base,
+        sockets: &[Socket],
+    ) -> Result<(Spec, Plan), EngineError> {
+        let mut spec = spec::spec(program, base, &self.machine.machine(), &self.volumes)?;
+        for (socket, target) in sockets.iter().zip(unix_sockets(program)) {
+            let volume = spec::socket(socket, target);
+            spec.volumes.push(volume.map_err(|error| pool::exhausted("looking at a socket", error))?);
+        }
         let plan = sandbox::plan(&spec, &self.host)?;
         Ok((spec, plan))
     }

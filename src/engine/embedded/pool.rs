@@ -17,13 +17,18 @@ use tokio::net::UnixStream;
 use super::Shared;
 use super::base::Base;
 use super::spec;
+use crate::engine::agent::Socket;
+use crate::engine::carry::{Carrier, Target, carry_tcp, carry_unix};
 use crate::engine::demand::{Bounds, Demand};
 use crate::engine::sources::Seen;
-use crate::engine::{EngineError, EngineErrorKind, Program};
+use crate::engine::{Connect, EngineError, EngineErrorKind, Inside, Program};
 use crate::sandbox::{self, Failure, Group, MESSAGE, Message, Plan, Sealed, Template};
 
 /// How far `warm = "auto"` goes here: a sandbox is three processes that share their memory, and made in a millisecond.
 const BOUNDS: Bounds = Bounds { most: 8, kept_for: Duration::from_secs(10) };
+
+/// How long a new slot may take until it listens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How many sandboxes a request tries that do not come to be ready.
 const READY_TRIES: u32 = 3;
@@ -40,6 +45,10 @@ pub(super) struct Pool {
     pub(super) plan: Plan,
     /// The template as the launcher takes it.
     sealed: Sealed,
+    /// What is reached by way of each address that it is listened at inside, in their order.
+    targets: Vec<Target>,
+    /// What carries to where unix sockets inside lead.
+    _carriers: Vec<Carrier>,
     state: Mutex<State>,
 }
 
@@ -61,7 +70,12 @@ struct State {
 pub(super) struct Slot {
     socket: UnixStream,
     pub(super) group: Group,
+    /// What carries to where addresses inside lead.
+    _carried: Option<Box<Carried>>,
 }
+
+#[derive(Debug)]
+struct Carried(#[expect(dead_code, reason = "held for its drop")] Vec<Carrier>);
 
 /// A sandbox, with the slot that made it. Dropped, both end.
 #[derive(Debug)]
@@ -76,7 +90,27 @@ pub(super) struct Sandbox {
 }
 
 impl Pool {
-    pub(super) fn new(program: Program, base: Base, seen: Seen, plan: Plan) -> io::Result<Self> {
+    /// `route`: for the log. `sockets`: those that unix sockets inside are, in the order of the program's.
+    pub(super) fn new(
+        program: Program,
+        base: Base,
+        seen: Seen,
+        plan: Plan,
+        route: &Arc<str>,
+        sockets: Vec<Socket>,
+    ) -> io::Result<Self> {
+        // To a socket outside, who it is that connects is the program, as on a plain host.
+        let user = plan.owner.map(|(uid, gid)| (uid, gid, plan.user.groups.clone()));
+        let target = |connect: &Connect| Target {
+            outside: connect.outside.clone(),
+            user: user.clone(),
+            route: route.clone(),
+        };
+        let (tcp, unix): (Vec<_>, Vec<_>) =
+            program.connect.iter().partition(|connect| matches!(connect.inside, Inside::Tcp(_)));
+        let targets = tcp.into_iter().map(target).collect();
+        let carriers = sockets.into_iter().zip(unix).map(|(socket, to)| carry_unix(socket, target(to)));
+        let carriers = carriers.collect();
         let sealed = Sealed::new(&plan.template)?;
         let state = State {
             at_rest: Vec::new(),
@@ -92,6 +126,8 @@ impl Pool {
             stale: AtomicBool::new(false),
             plan,
             sealed,
+            targets,
+            _carriers: carriers,
             state: Mutex::new(state),
         })
     }
@@ -274,13 +310,31 @@ impl Pool {
             let socket = engine
                 .slot(&pool.sealed, &doors)
                 .map_err(|error| exhausted("asking for a container", error))?;
-            Ok::<_, EngineError>((group, socket))
+            let listening = match pool.targets.len() {
+                0 => Vec::new(),
+                count => {
+                    let listening = socket
+                        .set_read_timeout(Some(LISTENS_WITHIN))
+                        .and_then(|()| sandbox::listening(&socket, &pool.plan.template, count));
+                    let listening =
+                        listening.map_err(|error| exhausted("listening in a container", error))?;
+                    listening.map_err(|failure| pool.failed(failure))?
+                }
+            };
+            Ok::<_, EngineError>((pool, group, socket, listening))
         });
-        let (group, socket) = made.await.map_err(|error| exhausted("asking for a container", error))??;
+        let made = made.await.map_err(|error| exhausted("asking for a container", error))?;
+        let (pool, group, socket, listening) = made?;
+        let carriers = listening.into_iter().zip(&pool.targets);
+        let carriers = carriers.map(|(listener, target)| carry_tcp(listener, target.clone()));
+        let carriers: io::Result<Vec<_>> = carriers.collect();
+        let carriers = carriers.map_err(|error| exhausted("listening in a container", error))?;
         socket.set_nonblocking(true).map_err(|error| exhausted("asking for a container", error))?;
         let socket =
             UnixStream::from_std(socket).map_err(|error| exhausted("asking for a container", error))?;
-        Ok(Slot { socket, group })
+        // Few slots have any, and they are handed around.
+        let carried = (!pool.targets.is_empty()).then(|| Box::new(Carried(carriers)));
+        Ok(Slot { socket, group, _carried: carried })
     }
 }
 

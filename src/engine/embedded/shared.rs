@@ -80,7 +80,7 @@ impl Home for Lodging {
             let engine = self.engine.upgrade().ok_or_else(gone)?;
             // It is kept by itself, so nobody waits in its stead; and the agent is the init.
             let program = Program { warm: Warm::Fixed(0), init: false, ..self.program.clone() };
-            let pool = Arc::new(engine.plan(program, self.base.clone(), &self.seen).await?);
+            let pool = Arc::new(engine.plan(program, self.base.clone(), &self.seen, &self.route).await?);
             if pool.seen != self.seen {
                 return Err(sources::changed());
             }

@@ -1,12 +1,15 @@
 //! From a program and its image to what its containers are to be.
 
 use std::fs;
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::base::Base;
 use super::volume::Volumes;
+use crate::engine::agent::Socket;
 use crate::engine::sources::{self, Seen, Sources};
-use crate::engine::{EngineError, EngineErrorKind, Network, Program, Volume};
+use crate::engine::{EngineError, EngineErrorKind, Inside, Network, Program, Volume};
 use crate::sandbox::{self, Limits, Machine, PlanError, PlanErrorKind, Root, Spec};
 
 /// What a program's containers are to be.
@@ -45,12 +48,38 @@ pub(super) fn spec(
         user: program.user.as_ref().unwrap_or(&base.config().user).clone(),
         read_only: program.read_only,
         network,
+        listen: listen(program),
         tmpfs: program.tmpfs.clone(),
         volumes: program.volumes.iter().map(|volume| mounted(volume, volumes)).collect::<Result<_, _>>()?,
         image_volumes: base.volumes().to_vec(),
         cap_add: program.cap_add.clone(),
         init: program.init,
         limits: limits(program),
+    })
+}
+
+/// Where it is to be listened inside.
+pub(super) fn listen(program: &Program) -> Vec<SocketAddr> {
+    let addresses = program.connect.iter().filter_map(|connect| match &connect.inside {
+        Inside::Tcp(address) => Some(*address),
+        Inside::Unix(_) => None,
+    });
+    addresses.collect()
+}
+
+/// A socket of dcgi's own, as a file that is seen inside.
+///
+/// # Errors
+/// Where it is not there any more.
+pub(super) fn socket(socket: &Socket, target: &str) -> io::Result<sandbox::Volume> {
+    let source = socket.path();
+    let found = fs::metadata(&source)?;
+    Ok(sandbox::Volume {
+        identity: sources::identity(&found),
+        source,
+        target: target.to_owned(),
+        read_only: true,
+        is_directory: false,
     })
 }
 

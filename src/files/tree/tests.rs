@@ -1,10 +1,12 @@
 use std::mem::MaybeUninit;
 use std::os::unix::fs::{chown, symlink};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use rustix::fs::{Mode, inotify, mkfifoat};
 use tempfile::TempDir;
 
+use super::super::Place;
 use super::*;
 
 /// A directory with `cgi` in it, which is served, and `outside` beside that.
@@ -88,9 +90,10 @@ fn a_directory_is_told_with_its_slash() {
     ] {
         assert_eq!(tree.find(path.as_bytes()).unwrap(), found, "{path}");
     }
+    let place = Place::Tree(Arc::new(tree));
     let index = |path, names: &[&str]| {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let found = tree.index(path, &names, Patience::Any).unwrap();
+        let found = place.index(path, &names, Patience::Any).unwrap();
         found.map(|(found, _)| found)
     };
     assert_eq!(index("/sub", &["none.cgi", "index.cgi"]), Some(file("/sub/index.cgi", "")));
@@ -211,6 +214,49 @@ fn a_file_that_is_exchanged_is_found_by_its_link_all_the_time() {
         assert!(candidate.aliases().all(|name| name == "hello.cgi"), "{candidate:?}");
     }
     exchanging.join().unwrap();
+}
+
+#[test]
+fn in_a_root_links_lead_to_where_they_lead_inside() {
+    let outer = tempfile::tempdir().unwrap();
+    let root = outer.path().join("root");
+    for folder in ["usr/lib/cgi-bin", "usr/share/app", "etc/alternatives"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    for file in ["usr/lib/cgi-bin/x.cgi", "usr/share/app/y.pl", "usr/share/app/z.bak", "etc/passwd"] {
+        fs::write(root.join(file), "").unwrap();
+    }
+    fs::write(outer.path().join("secret"), "").unwrap();
+    for (target, name) in [
+        ("/usr/lib/cgi-bin", "srv"),
+        ("/etc/alternatives/y", "usr/lib/cgi-bin/y.pl"),
+        ("/usr/share/app/y.pl", "etc/alternatives/y"),
+        ("../../share/app", "usr/lib/cgi-bin/app"),
+        ("../../../../../../etc/passwd", "usr/lib/cgi-bin/above"),
+        ("/../secret", "usr/lib/cgi-bin/secret"),
+        ("/usr/share/app/z.bak", "usr/lib/cgi-bin/z.cgi"),
+        ("none", "usr/lib/cgi-bin/dangling"),
+        ("loop", "usr/lib/cgi-bin/loop"),
+    ] {
+        symlink(target, root.join(name)).unwrap();
+    }
+    for directory in ["/usr/lib/cgi-bin", "/srv"] {
+        let tree = Tree::within(&root, directory);
+        for (path, found) in [
+            ("/x.cgi/i", file("/x.cgi", "/i")),
+            ("/y.pl", file("/y.pl", "")),
+            ("/app/y.pl/i", file("/app/y.pl", "/i")),
+            ("/above", file("/above", "")),
+        ] {
+            assert_eq!(tree.find(path.as_bytes()).unwrap(), found, "{path}");
+        }
+        for (path, code) in [("/secret", 404), ("/dangling", 404), ("/loop", 403), ("/z.cgi", 403)] {
+            assert_eq!(status(&tree, path), code, "{path}");
+        }
+        let same = tree.look(b"/x.cgi", Patience::None);
+        assert!(matches!(same, Err(NotFound::Later)));
+    }
+    assert_eq!(status(&Tree::within(&root, "/none"), "/x"), 502);
 }
 
 #[test]

@@ -38,11 +38,14 @@ mod wire;
 mod zygote;
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 
 pub(crate) use failure::Failure;
 pub(crate) use refusal::{Obstacle, Refusal};
@@ -164,6 +167,37 @@ impl Drop for Zygote {
         // It has nothing else to do, so this is soon.
         _ = sys::wait(self.pid, libc::__WALL);
     }
+}
+
+/// Receives the sockets that listen in a new slot's network namespace, as many as its plan has. Blocks until they are there.
+///
+/// # Errors
+/// Where the slot is gone, or does not come to it: then, within, with what it says.
+pub(crate) fn listening(
+    slot: &UnixStream,
+    template: &Template,
+    count: usize,
+) -> io::Result<Result<Vec<OwnedFd>, Failure>> {
+    let mut sockets = Vec::with_capacity(count);
+    while sockets.len() < count {
+        let mut message = [0; MESSAGE];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL;
+        let received = recvmsg(slot, &mut [IoSliceMut::new(&mut message)], &mut ancillary, flags)?;
+        let descriptor = ancillary.drain().find_map(|ancillary| match ancillary {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        match (received.bytes, parse(&message), descriptor) {
+            (MESSAGE, (wire::LISTENING, _), Some(descriptor)) => sockets.push(descriptor),
+            (MESSAGE, (wire::FAILED, numbers), _) => {
+                return Ok(Err(Failure::from_numbers(numbers, Some(template))));
+            }
+            _ => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+    Ok(Ok(sockets))
 }
 
 /// Asks a slot for a sandbox. Gives the socket to the sandbox.

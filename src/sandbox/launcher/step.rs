@@ -5,10 +5,11 @@
 //! step it was.
 
 use std::ffi::{CStr, CString};
+use std::net::SocketAddr;
 
 use super::sys::{self, Errno, Fd, Fork};
-use super::wire::{Reader, Writer};
-use super::zygote::UMASK;
+use super::wire::{LISTENING, Reader, Writer, record};
+use super::zygote::{MASTER, UMASK};
 
 /// How many copied mounts may be held at once: see [`Steps::copy_mount`].
 pub(super) const TREES: usize = 80;
@@ -56,6 +57,7 @@ kinds![
     Write,
     HostName,
     LoopbackUp,
+    Listen,
     Unshare
 ];
 
@@ -319,6 +321,27 @@ impl Steps {
         self.step(Kind::LoopbackUp, false, "setting up the loopback interface");
     }
 
+    /// Listens at an address of the network namespace that it is in, and sends the socket to dcgi.
+    pub(in crate::sandbox) fn listen(&mut self, address: SocketAddr) {
+        let mut encoded = Writer::default();
+        match address {
+            SocketAddr::V4(address) => {
+                encoded.0.extend((libc::AF_INET as u16).to_ne_bytes());
+                encoded.0.extend(address.port().to_be_bytes());
+                encoded.0.extend(address.ip().octets());
+                encoded.long(0);
+            }
+            SocketAddr::V6(address) => {
+                encoded.0.extend((libc::AF_INET6 as u16).to_ne_bytes());
+                encoded.0.extend(address.port().to_be_bytes());
+                encoded.number(0);
+                encoded.0.extend(address.ip().octets());
+                encoded.number(0);
+            }
+        }
+        self.step(Kind::Listen, false, format!("listening at {address}")).bytes(&encoded.0);
+    }
+
     /// Leaves some namespaces for new ones: unshare(2).
     pub(in crate::sandbox) fn unshare(&mut self, namespaces: i32, name: &str) {
         self.step(Kind::Unshare, false, format!("making {name}")).long(namespaces as u64);
@@ -472,6 +495,11 @@ fn run_one(reader: &mut Reader<'_>, held: &mut Held, host_name: &[u8]) -> sys::R
         }
         Kind::HostName => sys::set_hostname(host_name),
         Kind::LoopbackUp => sys::loopback_up(),
+        Kind::Listen => sys::listen(reader.bytes().ok_or(BROKEN)?).and_then(|socket| {
+            let sent = sys::send_descriptor(MASTER, &record(LISTENING, [0; 3]), socket);
+            sys::close(socket);
+            sent
+        }),
         Kind::Unshare => sys::unshare(reader.long().ok_or(BROKEN)? as i32),
     };
     if optional { Ok(()) } else { done }

@@ -274,6 +274,54 @@ pub(super) fn loopback_up() -> Result<()> {
     done.map(drop)
 }
 
+/// A TCP socket of the network namespace that this process is in, which listens at an address, as the kernel has them:
+/// tcp(7). It does not block.
+pub(super) fn listen(address: &[u8]) -> Result<Fd> {
+    let family = address.first_chunk().map_or(0, |family| u16::from_ne_bytes(*family));
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no memory is involved.
+    let socket = unsafe { syscall!(SYS_socket, c_int::from(family), kind, 0) }? as Fd;
+    // SAFETY: the kernel reads `len` bytes from a slice of that length.
+    let bound = unsafe { syscall!(SYS_bind, socket, address.as_ptr(), address.len()) };
+    // SAFETY: no memory is involved.
+    let done = bound.and_then(|_| unsafe { syscall!(SYS_listen, socket, BACKLOG) });
+    match done {
+        Ok(_) => Ok(socket),
+        Err(errno) => {
+            close(socket);
+            Err(errno)
+        }
+    }
+}
+
+/// How many connections may wait to be accepted.
+const BACKLOG: c_int = 128;
+
+/// Sends bytes on a unix socket, and a descriptor with them.
+pub(super) fn send_descriptor(socket: Fd, bytes: &[u8], descriptor: Fd) -> Result<()> {
+    // Room for one descriptor behind a header, and aligned as a header.
+    #[repr(C, align(8))]
+    struct Control([u8; 24]);
+    let mut control = Control([0; 24]);
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: all-zero bytes are a valid msghdr.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    // SAFETY: the buffer has room for a header, and begins with one.
+    if let Some(header) = unsafe { libc::CMSG_FIRSTHDR(&raw const message).as_mut() } {
+        (header.cmsg_level, header.cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+        // SAFETY: no memory is read.
+        header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<Fd>() as c_uint) } as _;
+        // SAFETY: there is room for a descriptor behind the header.
+        unsafe { libc::CMSG_DATA(header).cast::<Fd>().write_unaligned(descriptor) };
+    }
+    // SAFETY: the kernel reads from the two buffers, up to their lengths.
+    retried(|| unsafe { syscall!(SYS_sendmsg, socket, &raw const message, libc::MSG_NOSIGNAL) }).map(drop)
+}
+
 /// Who a child is, as seen by its parent.
 pub(super) enum Fork {
     Child,

@@ -29,6 +29,8 @@ pub(super) const SIGNALLED: u32 = 7;
 /// From a slot or a sandbox: it cannot go on. The numbers are a [`Step`](super::failure::Step), which one of them (or, of a
 /// program that was not executed, the [`Obstacle`](super::refusal::Obstacle)), and errno.
 pub(super) const FAILED: u32 = 8;
+/// From a slot that is being made, with a socket's descriptor: it listens. One for each address, in their order.
+pub(super) const LISTENING: u32 = 9;
 
 /// Puts a record together.
 pub(super) fn record(word: u32, numbers: [u32; 3]) -> Record {

@@ -167,6 +167,7 @@ mod tests {
             user: String::new(),
             read_only: true,
             network: Network::Own,
+            listen: Vec::new(),
             tmpfs: strings(tmpfs),
             volumes: volumes.iter().map(volume).collect(),
             image_volumes: strings(of_image),
