@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use common::embedded::{Store, wait_until_idle};
@@ -97,6 +97,22 @@ fn outside() -> u16 {
     port
 }
 
+/// Such a server at a unix socket, which everybody may connect to; tells who has, by user and group.
+fn names_its_clients(path: &Path) -> mpsc::Receiver<(u32, u32)> {
+    let listener = UnixListener::bind(path).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (told, users) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let user = rustix::net::sockopt::socket_peercred(&stream).unwrap();
+            _ = told.send((user.uid.as_raw(), user.gid.as_raw()));
+            echo(stream);
+        }
+    });
+    users
+}
+
 #[test]
 fn a_program_reaches_one_address_and_nothing_else() {
     let (one, other) = (outside(), outside());
@@ -121,34 +137,63 @@ fn a_socket_inside_leads_to_an_address_or_a_socket_outside() {
     let port = outside();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let (told, users) = mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let user = rustix::net::sockopt::socket_peercred(&stream).unwrap();
-            told.send((user.uid.as_raw(), user.gid.as_raw())).unwrap();
-            echo(stream);
-        }
-    });
+    let users = names_its_clients(&path);
     let connect = [
         format!("unix:/run/mysqld/mysqld.sock=127.0.0.1:{port}"),
         format!("unix:/run/db.sock=unix:{}", path.display()),
         format!("127.0.0.1:3306=unix:{}", path.display()),
     ];
     for more in ["", "isolation = \"shared\""] {
-        for (user, uid) in [("1234:1235", 1234), ("root", 0)] {
+        for (user, uid, gid) in [("1234:1235", 1234, 1235), ("0:0", 0, 0)] {
             let site = Site::serve(&connect, &format!("user = \"{user}\"\n{more}"));
             assert_eq!(site.client("unix=/run/mysqld/mysqld.sock"), "HELLO", "{more}: {}", site.server.log());
             for asked in ["unix=/run/db.sock", "tcp=3306"] {
                 assert_eq!(site.client(asked), "HELLO", "{more} {asked}: {}", site.server.log());
                 // Not dcgi's: who it is that connects is what some databases ask for.
-                assert_eq!(users.recv_timeout(PATIENCE).unwrap().0, uid, "{more} {asked}");
+                assert_eq!(users.recv_timeout(PATIENCE).unwrap(), (uid, gid), "{more} {asked}");
             }
             assert!(site.client("unix=/run/none.sock").starts_with("no: "));
         }
     }
+}
+
+#[test]
+fn a_container_of_dockers_reaches_the_same() {
+    let port = outside();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db.sock");
+    let users = names_its_clients(&path);
+    let connect = [
+        format!("127.0.0.1:5432=127.0.0.1:{port}"),
+        format!("unix:/run/db.sock=127.0.0.1:{port}"),
+        format!("127.0.0.1:3306=unix:{}", path.display()),
+    ];
+    let route = |more: &str| {
+        format!(
+            "[[route]]\npath = \"/\"\nimage = \"IMAGE\"\npull = \"never\"\nuser = \"1234:1235\"\nconnect = {connect:?}\n{more}\n"
+        )
+    };
+    common::docker::probe_image();
+    for more in ["", "warm = 0", "warm = 1", "isolation = \"shared\""] {
+        let server = Server::start(&route(more));
+        let dial = |address: &str| {
+            let response = server.get(&format!("/?text&dial={address}"));
+            assert_eq!(response.status, 200, "{more} {address}: {}", server.log());
+            response.text().trim_end().to_owned()
+        };
+        for _ in 0..2 {
+            assert_eq!(dial("127.0.0.1:5432"), "HELLO", "{more}: {}", server.log());
+            assert_eq!(dial("/run/db.sock"), "HELLO", "{more}: {}", server.log());
+        }
+        assert_eq!(dial("127.0.0.1:3306"), "HELLO", "{more}: {}", server.log());
+        assert_eq!(users.recv_timeout(PATIENCE).unwrap(), (1234, 1235), "{more}");
+        assert_eq!(dial("127.0.0.1:5433"), "no: connection refused", "{more}");
+        assert_eq!(dial(&format!("127.0.0.1:{port}")), "no: connection refused", "{more}");
+        assert_eq!(dial(&format!("192.0.2.1:{port}")), "no: network unreachable", "{more}");
+    }
+    let server = Server::start(&route("init = false"));
+    assert_eq!(server.get("/?text&dial=127.0.0.1:5432").status, 502);
+    server.wait_for_log("`connect` needs an agent in the container");
 }
 
 #[test]
@@ -170,8 +215,9 @@ fn what_is_down_is_told_at_once_and_reached_when_it_is_back() {
     site.server.wait_for_log("no-such-host.invalid:1 cannot be reached");
     let listener = TcpListener::bind(address).unwrap();
     std::thread::spawn(move || listener.incoming().flatten().for_each(echo));
-    assert_eq!(site.client("unix=/run/db.sock"), "HELLO");
-    wait_until("it is reached again", PATIENCE, || site.client("tcp=5432") == "HELLO");
+    for asked in ["unix=/run/db.sock", "tcp=5432"] {
+        wait_until("it is reached again", PATIENCE, || site.client(asked) == "HELLO");
+    }
 }
 
 #[test]
@@ -221,7 +267,13 @@ fn nothing_is_left_of_what_was_carried() {
     }
     wait_until("its descriptors are closed", PATIENCE, || site.server.descriptors() <= before + 2);
     assert_eq!(sockets(&site).len(), 1, "{:?}", sockets(&site));
-    // One that was killed leaves its socket, and the next start removes it.
+    // One that is asked to end leaves nothing, one that is killed its socket, which the next start removes.
+    let mut asked = Site::serve(&connect, "");
+    assert_eq!(asked.client("unix=/run/db.sock"), "HELLO");
+    asked.server.signal("TERM");
+    assert!(asked.server.wait().success());
+    let left: Vec<_> = fs::read_dir(&asked.runtime).into_iter().flatten().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
     site.server.signal("KILL");
     site.server.wait();
     assert_eq!(sockets(&site).len(), 1);

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use bytes::Bytes;
 use dcgi::Handler;
 use dcgi::engine::embedded::EmbeddedEngine;
-use dcgi::engine::{Engine, Program, Volume, Warm};
+use dcgi::engine::{Connect, Engine, Inside, Outside, Program, Volume, Warm};
 use dcgi::gateway::ProgramRoute;
 use dcgi::site::Route;
 use http::Request;
@@ -124,6 +124,11 @@ async fn every_way_of_a_container(engine: &Arc<EmbeddedEngine>) {
     serves(engine, Program { read_only: false, ..program(2) }).await;
     serves(engine, Program { user: Some("1000:1000".to_owned()), ..program(0) }).await;
     serves(engine, Program { cap_add: vec!["NET_BIND_SERVICE".to_owned()], ..program(0) }).await;
+    let connect = Connect {
+        inside: Inside::Tcp(([127, 0, 0, 1], 5432).into()),
+        outside: Outside::Tcp("db".to_owned(), 1),
+    };
+    serves(engine, Program { connect: vec![connect], ..program(0) }).await;
     let volume = Volume::Named { name: "kept".to_owned(), target: "/data".to_owned(), read_only: false };
     serves(engine, Program { volumes: vec![volume], ..program(0) }).await;
     // Of this machine: within memory, in a root of parts of it, for an owner whom nobody is.

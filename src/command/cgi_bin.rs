@@ -68,12 +68,14 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 /// Serves a directory of the image.
 async fn in_image(directory: PathBuf, options: Options) -> anyhow::Result<ExitCode> {
-    let program = program(&options)?;
+    let mut program = program(&options)?;
     let named = || format!("image:{}", directory.display());
     if !directory.is_absolute() {
         bail!("{} is no path: expected one such as image:/usr/lib/cgi-bin", named());
     }
     let directory = normal(&directory);
+    // Else what is in memory would be seen there.
+    program.tmpfs.retain(|path| !directory.starts_with(path));
     if program.volumes.iter().any(|volume| directory.starts_with(target(volume))) {
         bail!("-v mounts something over {}, where the scripts are: leave it out", named());
     }

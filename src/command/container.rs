@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use bytesize::ByteSize;
 use clap::Args;
 use dcgi::cgi::is_request_variable;
@@ -49,7 +50,7 @@ impl Container {
     /// A program of an image, or of a root directory, with these options.
     ///
     /// # Errors
-    /// Where there is no working directory that a relative path could begin at.
+    /// Where there is no working directory that a relative path could begin at, or they contradict each other.
     pub(super) fn program(self, image: Option<String>, rootfs: Option<PathBuf>) -> anyhow::Result<Program> {
         let mut program = Program::new(image.unwrap_or_default());
         program.engine = self.engine;
@@ -72,6 +73,13 @@ impl Container {
         program.memory = self.memory.0;
         program.network = self.network;
         program.connect = self.connect;
+        if program.network != Network::None && !program.connect.is_empty() {
+            bail!("--connect is for programs without a network: with --network they reach it themselves");
+        }
+        let inside = |of: &Connect| program.connect.iter().filter(|other| other.inside == of.inside).count();
+        if let Some(twice) = program.connect.iter().find(|connect| inside(connect) > 1) {
+            bail!("--connect has two places for {}", twice.inside);
+        }
         Ok(program)
     }
 }

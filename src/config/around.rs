@@ -189,7 +189,9 @@ pub(super) fn error_page(value: &DeValue<'_>) -> Reading<String> {
 }
 
 /// Where programs may have files sent from: a directory, and what they call it.
-pub(super) fn sendfile(value: &DeValue<'_>, base: &Path) -> Reading<SendFile> {
+///
+/// SECURITY: not one that holds the file that is read, which may have secrets.
+pub(super) fn sendfile(value: &DeValue<'_>, file: &Path) -> Reading<SendFile> {
     const WHAT: &str =
         "a directory such as \"./private\", maybe with what programs call it: \"./private:/protected\"";
     let text = text(value, WHAT)?;
@@ -201,7 +203,12 @@ pub(super) fn sendfile(value: &DeValue<'_>, base: &Path) -> Reading<SendFile> {
     if directory.is_empty() || called.is_some_and(|called| !is_called(called)) {
         return Err(format!("expected {WHAT}"));
     }
-    let directory = mount::normal(&base.join(directory));
+    let directory = mount::normal(&file.parent().unwrap_or(Path::new("/")).join(directory));
+    if file.starts_with(&directory) {
+        return Err(
+            "this file is in it, and a program could have it sent: name a directory of its own".to_owned()
+        );
+    }
     let called = match called {
         Some(called) => called.to_owned(),
         None => directory.to_str().ok_or_else(|| format!("expected {WHAT}"))?.to_owned(),

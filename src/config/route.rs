@@ -145,7 +145,7 @@ pub(super) fn routes(
     {
         section.refuse(key, "is out of place: each route has its own");
     }
-    base.read(&mut section, context.base);
+    base.read(&mut section, context);
     base.check_mounts(&section);
     if section.has("image") {
         section.complain("rootfs", "routes have an image or a root directory by default, not both");
@@ -163,7 +163,7 @@ pub(super) fn routes(
         let mut section = Section::new(keys, format!(" in {}", name(keys, number)), context.problems);
         let mut draft = base.clone();
         let address = draft.read_own(&mut section, table.span(), context);
-        draft.read(&mut section, context.base);
+        draft.read(&mut section, context);
         let route = draft.into_route(&section, context);
         section.finish(&elsewhere);
         if let Some(address) = address {
@@ -191,8 +191,10 @@ fn check_users(users: &[(Range<usize>, usize)], routes: &[Route], problems: &Pro
         let Some(auth) = &routes[*route].access.auth else { continue };
         for file in [Some(&auth.file), auth.groups.as_ref()].into_iter().flatten() {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let is_sent =
-                |route: &&Route| route.directory().is_some_and(|directory| file.starts_with(directory));
+            let is_sent = |route: &&Route| {
+                let named = route.sendfile.as_ref().map(|sendfile| &*sendfile.directory);
+                route.directory().into_iter().chain(named).any(|directory| file.starts_with(directory))
+            };
             let Some(sending) = routes.iter().find(is_sent).filter(|_| !name.starts_with('.')) else {
                 continue;
             };
@@ -278,7 +280,8 @@ impl Draft {
     }
 
     /// Reads the keys that `[defaults]` and routes share.
-    fn read(&mut self, section: &mut Section<'_>, base: &Path) {
+    fn read(&mut self, section: &mut Section<'_>, context: &Context<'_>) {
+        let (base, file) = (context.base, context.file);
         let Self { route, raw, content_type, pass_env, shared, replicas, said, .. } = &mut *self;
         let absolute = || string("an absolute path in the container", absolute_path);
         let any_bytes = || or_none(size(0, MOST_BYTES));
@@ -378,7 +381,7 @@ impl Draft {
             }
         }
         section.set(&mut self.compress, "compress", boolean);
-        section.set(&mut self.sendfile, "sendfile", |value| around::sendfile(value, base));
+        section.set(&mut self.sendfile, "sendfile", |value| around::sendfile(value, file));
         let pages = section.entries("error_pages", around::failing_status, around::error_page);
         self.error_pages
             .extend(pages.into_iter().filter_map(|(status, page)| Some((status.parse().ok()?, page))));
@@ -413,8 +416,8 @@ impl Draft {
         }
         check_pids(&route.program, section);
         if route.program.network != Network::None && !route.program.connect.is_empty() {
-            // Where it stands; it may be among the defaults.
-            let key = if section.has("connect") { "connect" } else { "network" };
+            // Where it stands; both may be among the defaults.
+            let key = ["connect", "network"].into_iter().find(|key| section.has(key)).unwrap_or("path");
             section.complain(
                 key,
                 "`connect` is for programs without a network: with this one they reach it themselves",
@@ -446,9 +449,11 @@ impl Draft {
     /// Notes where a mount hides another, if this section mounts anything.
     fn check_mounts(&self, section: &Section<'_>) {
         if let Some(target) = mount::mounted_twice(&self.route.program) {
-            let key = if section.has("volumes") { "volumes" } else { "tmpfs" };
-            section
-                .complain(key, &format!("`{target}` is mounted twice; `volumes` and `tmpfs` share no path"));
+            let key = ["volumes", "connect"].into_iter().find(|key| section.has(key)).unwrap_or("tmpfs");
+            let why = format!(
+                "`{target}` is mounted twice; `volumes`, `tmpfs` and the sockets of `connect` share no path"
+            );
+            section.complain(key, &why);
         }
     }
 }
@@ -509,7 +514,7 @@ impl Served {
                 section.complain("autoindex", why);
                 let is_mounted = |target: &str| directory.starts_with(target);
                 if mount::targets(&route.program).any(is_mounted) {
-                    let why = "`volumes` or `tmpfs` mount something there: name the directory of this machine that is seen there";
+                    let why = "`volumes`, `tmpfs` or `connect` mount something there: name the directory of this machine that is seen there";
                     section.complain("scripts", why);
                 }
                 return match ScriptsRoute::in_image(directory, route) {

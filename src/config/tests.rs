@@ -623,8 +623,8 @@ fn no_list_of_headers_lets_a_plain_name_through() {
 fn a_path_mounted_twice_is_refused() {
     assert_eq!(
         error_with("volumes = ['./t:/tmp']"),
-        "dcgi.toml:4:11: `volumes` = ['./t:/tmp'] in route `/x`: `/tmp` is mounted twice; `volumes` and `tmpfs` share no \
-         path"
+        "dcgi.toml:4:11: `volumes` = ['./t:/tmp'] in route `/x`: `/tmp` is mounted twice; `volumes`, `tmpfs` and \
+         the sockets of `connect` share no path"
     );
     assert_eq!(route_with("volumes = ['./t:/tmp']\ntmpfs = []").program.volumes.len(), 1);
 }

@@ -2,29 +2,37 @@
 //! outside.
 //!
 //! # Security
-//! A program chooses what it says there, and nothing else: neither where that goes, nor as whom. To a unix socket outside it
-//! is the program's own user who connects, not dcgi's: databases let in whom the kernel names (PostgreSQL's `peer`, MariaDB's
+//! A program chooses what it says there, and nothing else: neither where that goes, nor as whom. To a unix socket outside,
+//! where dcgi is root, it is the program's own user who connects: databases let in whom the kernel names (PostgreSQL's `peer`, MariaDB's
 //! `unix_socket`).
 
 use std::fmt;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::net::Shutdown;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{Gid, Uid};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument;
 
 use super::agent::Socket;
 
-/// How many connections of one container to one address are carried at once. Others wait to be accepted.
+/// How many connections of one container, or to a unix socket inside of one route, are carried at once. Others wait to be
+/// accepted.
 const MOST: usize = 128;
 
 /// How long an address outside may take to answer.
@@ -32,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// For how long connections are refused once one could not be carried: then it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How many names are looked up at once.
+const MOST_LOOK_UPS: usize = 4;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -49,7 +60,7 @@ pub struct Connect {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Inside {
     /// An address of the loopback, and a port.
-    Tcp(std::net::SocketAddr),
+    Tcp(SocketAddr),
     /// An absolute path.
     Unix(String),
 }
@@ -95,55 +106,90 @@ pub(super) struct Target {
 /// Carries what comes to a socket that listens. Dropped, it ends, and all that it carries.
 pub(super) type Carrier = AbortOnDropHandle<()>;
 
-/// Carries what comes to a TCP socket, which may be another network namespace's.
+/// Sockets that listen in the network namespace of a process, which has to be another one than ours.
+///
+/// # Errors
+/// Where that cannot be entered, which needs `CAP_SYS_ADMIN`, or an address is taken there.
+///
+/// # Cancel safety
+/// Cancel safe: what listens already is closed.
+pub(super) async fn listen_in(
+    process: rustix::process::Pid,
+    addresses: Vec<SocketAddr>,
+) -> io::Result<Vec<OwnedFd>> {
+    let (sender, listening) = tokio::sync::oneshot::channel();
+    // A thread of its own, which ends there.
+    std::thread::Builder::new().name("dcgi-connect".to_owned()).spawn(move || {
+        let listen = || -> io::Result<Vec<OwnedFd>> {
+            let namespace = File::open(format!("/proc/{}/ns/net", process.as_raw_pid()))?;
+            let (own, other) = (fs::metadata("/proc/thread-self/ns/net")?, namespace.metadata()?);
+            // SECURITY: nothing is listened at for it on this machine itself.
+            if own.ino() == other.ino() {
+                return Err(io::Error::other("it is in the network of this machine"));
+            }
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            addresses.iter().map(|address| Ok(std::net::TcpListener::bind(address)?.into())).collect()
+        };
+        _ = sender.send(listen());
+    })?;
+    listening.await.map_err(io::Error::other)?
+}
+
+/// Carries what comes to a TCP socket, which may be another network namespace's. `tasks` has the carrier's task.
 ///
 /// # Errors
 /// Where it is no such socket.
-pub(super) fn carry_tcp(listener: OwnedFd, target: Target) -> io::Result<Carrier> {
+pub(super) fn carry_tcp(listener: OwnedFd, target: Target, tasks: &TaskTracker) -> io::Result<Carrier> {
     let listener = std::net::TcpListener::from(listener);
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let route = target.route.clone();
-    Ok(AbortOnDropHandle::new(tokio::spawn(
-        async move {
-            let mut listener = listener;
-            let mut carried = JoinSet::new();
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept(), if carried.len() < MOST => accepted,
-                    Some(_) = carried.join_next() => continue,
-                };
-                let Ok((inside, _)) = accepted else {
-                    // Descriptors have run out.
-                    tokio::time::sleep(PAUSE).await;
+    let span = tracing::info_span!("connect", route = %target.route);
+    let carrying = async move {
+        let mut listener = listener;
+        let mut carried = JoinSet::new();
+        let (failed, mut failures) = mpsc::channel(1);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept(), if carried.len() < MOST => accepted,
+                Some(_) = carried.join_next() => continue,
+                Some(()) = failures.recv() => {
+                    listener = match refuse_for_a_while(listener).await {
+                        Ok(listener) => listener,
+                        Err(error) => {
+                            tracing::error!("{} is not carried to any more: {error}", target.outside);
+                            return;
+                        }
+                    };
+                    // Of those that came before.
+                    while failures.try_recv().is_ok() {}
                     continue;
-                };
+                }
+            };
+            let Ok((inside, _)) = accepted else {
+                // Descriptors have run out.
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let (target, failed) = (target.clone(), failed.clone());
+            let one = async move {
                 match reach(&target).await {
                     Ok(outside) => {
                         _ = inside.set_nodelay(true);
-                        carried.spawn(async move { carry(inside, outside).await });
+                        carry(inside, outside).await;
                     }
                     Err(error) => {
-                        tracing::warn!(
-                            "{} cannot be reached: {error}; the program's connection is ended",
-                            target.outside
-                        );
                         // It is told at once. The kernel has accepted it, so it cannot be refused any more.
                         _ = inside.set_zero_linger();
-                        drop(inside);
-                        listener = match refuse_for_a_while(listener).await {
-                            Ok(listener) => listener,
-                            Err(error) => {
-                                tracing::error!("{} is not carried to any more: {error}", target.outside);
-                                return;
-                            }
-                        };
+                        if failed.try_send(()).is_ok() {
+                            target.unreached(&error);
+                        }
                     }
                 }
-            }
+            };
+            carried.spawn(one.in_current_span());
         }
-        .instrument(tracing::info_span!("connect", %route)),
-    )))
+    };
+    Ok(AbortOnDropHandle::new(tasks.spawn(carrying.instrument(span))))
 }
 
 /// Has the kernel refuse connections: a socket that does not listen any more keeps its address.
@@ -157,40 +203,49 @@ async fn refuse_for_a_while(listener: TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Carries what comes to a unix socket, which goes with the carrier.
-pub(super) fn carry_unix(socket: Socket, target: Target) -> Carrier {
-    let route = target.route.clone();
-    AbortOnDropHandle::new(tokio::spawn(
-        async move {
-            let mut carried = JoinSet::new();
-            loop {
-                let accepted = tokio::select! {
-                    accepted = socket.accept(), if carried.len() < MOST => accepted,
-                    Some(_) = carried.join_next() => continue,
-                };
-                let Ok(inside) = accepted else {
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                };
-                let target = target.clone();
-                carried.spawn(
-                    async move {
-                        match reach(&target).await {
-                            Ok(outside) => carry(inside, outside).await,
-                            Err(error) => {
-                                tracing::warn!(
-                                    "{} cannot be reached: {error}; the program's connection is ended",
-                                    target.outside
-                                );
-                            }
+/// Carries what comes to a unix socket, which goes with the carrier. `tasks` has the carrier's task.
+pub(super) fn carry_unix(socket: Socket, target: Target, tasks: &TaskTracker) -> Carrier {
+    let span = tracing::info_span!("connect", route = %target.route);
+    let carrying = async move {
+        let mut carried = JoinSet::new();
+        let failed = Arc::new(Mutex::new(None::<Instant>));
+        let last = |failed: &Mutex<Option<Instant>>| *failed.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept(), if carried.len() < MOST => accepted,
+                Some(_) = carried.join_next() => continue,
+            };
+            let Ok(inside) = accepted else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            // The socket is the route's: one that does not listen would be refused others too late.
+            if last(&failed).is_some_and(|failed| failed.elapsed() < PAUSE) {
+                continue;
+            }
+            let (target, failed) = (target.clone(), failed.clone());
+            let one = async move {
+                match reach(&target).await {
+                    Ok(outside) => carry(inside, outside).await,
+                    Err(error) => {
+                        let before = last(&failed);
+                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                        if before.is_none_or(|before| before.elapsed() >= PAUSE) {
+                            target.unreached(&error);
                         }
                     }
-                    .in_current_span(),
-                );
-            }
+                }
+            };
+            carried.spawn(one.in_current_span());
         }
-        .instrument(tracing::info_span!("connect", %route)),
-    ))
+    };
+    AbortOnDropHandle::new(tasks.spawn(carrying.instrument(span)))
+}
+
+impl Target {
+    fn unreached(&self, error: &io::Error) {
+        tracing::warn!("{} cannot be reached: {error}; the program's connection is ended", self.outside);
+    }
 }
 
 /// A connection outside.
@@ -203,9 +258,17 @@ async fn reach(target: &Target) -> io::Result<Reached> {
     let reaching = async {
         match &target.outside {
             Outside::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                _ = stream.set_nodelay(true);
-                Ok(Reached::Tcp(stream))
+                let mut last = io::Error::from(io::ErrorKind::NotFound);
+                for address in looked_up(host, *port).await? {
+                    match TcpStream::connect(address).await {
+                        Ok(stream) => {
+                            _ = stream.set_nodelay(true);
+                            return Ok(Reached::Tcp(stream));
+                        }
+                        Err(error) => last = error,
+                    }
+                }
+                Err(last)
             }
             Outside::Unix(path) => match &target.user {
                 None => Ok(Reached::Unix(UnixStream::connect(path).await?)),
@@ -214,6 +277,23 @@ async fn reach(target: &Target) -> io::Result<Reached> {
         }
     };
     tokio::time::timeout(PATIENCE, reaching).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// The addresses of a host. A name is looked up on a thread that others need too, which a resolver that does not answer keeps.
+async fn looked_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    static PLACES: Semaphore = Semaphore::const_new(MOST_LOOK_UPS);
+    if let Ok(address) = host.parse() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let place = PLACES.acquire().await.map_err(io::Error::other)?;
+    let host = host.to_owned();
+    // A task, which keeps the place for as long as the thread is kept.
+    let looking = tokio::spawn(async move {
+        let found = tokio::net::lookup_host((host.as_str(), port)).await.map(Iterator::collect);
+        drop(place);
+        found
+    });
+    looking.await.map_err(io::Error::other)?
 }
 
 /// Connects as another user: the kernel tells the other side who it was that did (`SO_PEERCRED`, unix(7)).
@@ -225,10 +305,19 @@ async fn connect_as(path: &Path, (uid, gid, groups): (u32, u32, Vec<u32>)) -> io
         let connect = || -> io::Result<std::os::unix::net::UnixStream> {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             let groups: Vec<_> = groups.into_iter().map(Gid::from_raw).collect();
+            let address = SocketAddrUnix::new(path)?;
+            let flags = SocketFlags::CLOEXEC;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            // One whose queue is full would keep the thread.
+            set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
             set_thread_groups(&groups)?;
-            set_thread_res_gid(gid, gid, gid)?;
-            set_thread_res_uid(uid, uid, uid)?;
-            std::os::unix::net::UnixStream::connect(path)
+            // SECURITY: the effective ids alone. Who else is that user on this machine could signal a thread of whom it is
+            // the real or the saved id too, and with it all of dcgi (kill(2)).
+            set_thread_res_gid(Gid::ROOT, gid, Gid::ROOT)?;
+            set_thread_res_uid(Uid::ROOT, uid, Uid::ROOT)?;
+            rustix::net::connect(&socket, &address)?;
+            set_socket_timeout(&socket, Timeout::Send, None)?;
+            Ok(socket.into())
         };
         _ = sender.send(connect());
     })?;
@@ -252,13 +341,13 @@ mod tests {
 
     use super::*;
 
-    async fn carried_to(outside: Outside) -> (std::net::SocketAddr, Carrier) {
+    async fn carried_to(outside: Outside) -> (SocketAddr, Carrier) {
         // By its number: one of the kernel's choice goes with the listening.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let listener = std::net::TcpListener::bind(free).unwrap();
         let address = listener.local_addr().unwrap();
         let target = Target { outside, user: None, route: "/x".into() };
-        (address, carry_tcp(listener.into(), target).unwrap())
+        (address, carry_tcp(listener.into(), target, &TaskTracker::new()).unwrap())
     }
 
     #[tokio::test]

@@ -104,10 +104,7 @@ impl Program {
 
     /// Why only the embedded engine can run it, in words that end a sentence; `None` where others can.
     pub fn needs_embedded(&self) -> Option<&'static str> {
-        match &self.rootfs {
-            Some(_) => Some("`rootfs` is the embedded engine's alone"),
-            None => (!self.connect.is_empty()).then_some("`connect` is the embedded engine's alone"),
-        }
+        self.rootfs.as_ref().map(|_| "`rootfs` is the embedded engine's alone")
     }
 
     /// Why the embedded engine cannot run it, in words that make a sentence; `None` where it can.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tree::{ABSENT, Found, LONGEST_PATH, NotFound, forbidden, shown, unserved};
+use super::tree::{ABSENT, Found, LONGEST_PATH, NotFound, WELL_KNOWN, forbidden, shown, unserved};
 
 /// How many links may lead on to each other (MAXSYMLINKS).
 const MOST_LINKS: u32 = 40;
@@ -30,6 +30,11 @@ impl Catalog {
     /// Of a directory: an absolute path without links.
     pub(crate) fn new(directory: impl Into<String>) -> Self {
         Self { directory: directory.into(), nodes: BTreeMap::new() }
+    }
+
+    /// Whether a path is above the directory, or the directory itself.
+    pub(crate) fn is_below(&self, path: &str) -> bool {
+        std::path::Path::new(&self.directory).starts_with(path)
     }
 
     /// Puts down what is at an absolute path.
@@ -75,7 +80,7 @@ impl Catalog {
             let Ok(text) = std::str::from_utf8(name) else {
                 return Err(missing("a name that is no UTF-8 is not served"));
             };
-            if let Some(why) = unserved(text) {
+            if let Some(why) = unserved(text).filter(|_| !walked.is_empty() || text != WELL_KNOWN) {
                 return Err(missing(why));
             }
             if self.directory.len() + walked.len() + 1 + name.len() >= LONGEST_PATH {

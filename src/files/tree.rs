@@ -23,7 +23,7 @@ use super::listing::{Entry, modified};
 use super::reader::Reader;
 
 /// The one hidden name that is there to be asked for, at the top (RFC 8615).
-const WELL_KNOWN: &str = ".well-known";
+pub(super) const WELL_KNOWN: &str = ".well-known";
 
 /// How what is in a directory is opened: a link as itself.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -20,7 +20,7 @@ use super::route::{FilesRoute, Rewrite, ScriptsRoute};
 use super::send::{Sendable, send};
 use crate::engine::Folder;
 use crate::files::{Candidate, Found, NotFound, Patience, Place, Reader, Tree};
-use crate::gateway::{Asked, Body, Failed, Failure, Gateway, Reply, Script};
+use crate::gateway::{Asked, Body, Deadline, Failed, Failure, Gateway, Reply, Script};
 
 /// What is escaped in the path of a URI: all that RFC 3986 §3.3 does not have in a segment, and `;`, for old clients.
 pub(super) const PATH: &AsciiSet = &CONTROLS
@@ -59,6 +59,8 @@ struct Inner {
     autoindex: bool,
     rewrite: Vec<Rewrite>,
     debug_errors: bool,
+    /// Whether a file is sent as its compressed sibling, to who takes that.
+    has_siblings: bool,
     /// What stands in front of a file's path in the requests of clients.
     prefix: String,
     /// For looks at the directory.
@@ -142,6 +144,7 @@ impl Directory {
             autoindex: route.autoindex,
             rewrite: route.rewrite,
             debug_errors: route.program.debug_errors,
+            has_siblings: true,
             prefix,
             places: places(),
         };
@@ -162,6 +165,31 @@ impl Directory {
             autoindex: route.autoindex,
             rewrite: Vec::new(),
             debug_errors: route.debug_errors,
+            has_siblings: true,
+            prefix,
+            places: places(),
+        };
+        Self { gateway: None, inner: Arc::new(inner), interrupted }
+    }
+
+    /// A directory of files that programs name: all that is in it, whoever may read it, and nothing else.
+    pub(super) fn of_named(
+        directory: PathBuf,
+        prefix: String,
+        debug_errors: bool,
+        interrupted: CancellationToken,
+    ) -> Self {
+        // SECURITY: a program may make links in there, and where it is root inside, or dcgi is nobody but its user, what they
+        // lead to would be theirs alike. They end in the directory.
+        let reader = Reader::User { uid: 0, groups: Vec::new() };
+        let inner = Inner {
+            at: At::here(Tree::within(directory, "/").read_by(reader)),
+            index: Vec::new(),
+            scripts: Scripts::None,
+            autoindex: false,
+            rewrite: Vec::new(),
+            debug_errors,
+            has_siblings: false,
             prefix,
             places: places(),
         };
@@ -181,8 +209,18 @@ impl Directory {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(super) async fn named(&self, path: Vec<u8>, pulls: bool) -> Result<Named, Failure> {
-        let (at, held) = self.place(pulls).await?;
+    pub(super) async fn named(
+        &self,
+        path: Vec<u8>,
+        pulls: bool,
+        deadline: Deadline,
+    ) -> Result<Named, Failure> {
+        let (at, held) = tokio::select! {
+            biased;
+            place = self.place(pulls) => place?,
+            timeout = deadline.passed() => return Err(Failure::DeadlinePassed(timeout)),
+            () = self.interrupted.cancelled() => return Err(Failure::Interrupted),
+        };
         // What is at hand needs no other thread: to ask one costs more than the look.
         match self.inner.named(&at, &path, Patience::None) {
             Err(NotFound::Later) => {}
@@ -263,7 +301,7 @@ impl Service<Asked> for Directory {
         let directory = self.clone();
         async move {
             let path = std::mem::take(&mut asked.path_info);
-            let response = match (directory.named(path, true).await?, directory.gateway) {
+            let response = match (directory.named(path, true, asked.deadline).await?, directory.gateway) {
                 (Named::Script(script, rest), Some(gateway)) => {
                     asked.path_info = rest;
                     asked.script = Some(script);
@@ -358,7 +396,7 @@ impl Inner {
         if !rest.is_empty() {
             return Err(NotFound::Missing { path: name, why: "it is a file, and nothing is below it" });
         }
-        let is_script = |name: &str| self.handler(name).is_some();
+        let is_script = |name: &str| !self.has_siblings || self.handler(name).is_some();
         Ok(Named::File(Sendable::open(tree, &candidate, is_script, patience)?))
     }
 

@@ -8,7 +8,7 @@ use super::Handler;
 use super::directory::Named;
 use super::dispatch::Endpoint;
 use crate::engine::{EngineError, ImageConfig, Invocation};
-use crate::gateway::{Client, Failure, ProgramRoute};
+use crate::gateway::{Client, Deadline, Failure, ProgramRoute};
 
 /// What [`Handler::inspect`] found.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Handler {
             }
             Endpoint::Program(gateway) => (gateway, path_info, None),
             Endpoint::Directory(directory) => {
-                match (directory.named(path_info, false).await?, directory.gateway()) {
+                match (directory.named(path_info, false, Deadline::NEVER).await?, directory.gateway()) {
                     (Named::Script(script, rest), Some(gateway)) => (gateway, rest, Some(script)),
                     (Named::Elsewhere(path), _) => {
                         return Err(without(format!("the client is sent on to {path}")));

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING, VARY,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
 };
 use http::{HeaderName, Method, Response, StatusCode, request};
 use http_body_util::BodyExt;
@@ -13,10 +13,8 @@ use percent_encoding::percent_decode;
 use tokio_util::sync::CancellationToken;
 
 use super::directory::{Directory, Named};
-use super::route::FilesRoute;
 use super::send::send;
-use crate::files::Reader;
-use crate::gateway::{Body, Failure};
+use crate::gateway::{Body, Deadline, Failure};
 use crate::reason::Reason;
 
 const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
@@ -24,7 +22,7 @@ const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect")
 
 /// What of the answer is the file's, whatever the program says of it.
 const OF_FILES: [HeaderName; 7] =
-    [ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED, TRANSFER_ENCODING, VARY];
+    [ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED, TRANSFER_ENCODING];
 
 /// Where a route's programs may have files sent from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +42,8 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(route: SendFile, interrupted: CancellationToken) -> Self {
-        let files = FilesRoute { directory: route.directory, ..FilesRoute::default() };
-        // Who may have it is what the program has decided.
-        let reader = Reader::User { uid: 0, groups: Vec::new() };
         let called = route.called.trim_end_matches('/').to_owned();
-        Self { directory: Directory::of_files(files, called.clone(), reader, interrupted), called }
+        Self { directory: Directory::of_named(route.directory, called.clone(), false, interrupted), called }
     }
 
     /// An answer with the file in it that a program's names, or the program's own. `head` is the request's.
@@ -77,7 +72,7 @@ impl Sender {
             return Ok(response);
         }
         let (program, body) = response.into_parts();
-        // It may have more to do; what it prints is nobody's.
+        // It is let finish, for as long as the client is there. What it prints is nobody's.
         tokio::spawn(async move {
             let mut body = body;
             while let Some(Ok(_)) = body.frame().await {}
@@ -87,7 +82,7 @@ impl Sender {
             let below = self.below(&named).ok_or_else(|| {
                 Failure::NoFile(format!("it is not in {}, which `sendfile` names", self.called))
             })?;
-            match self.directory.named(below, false).await? {
+            match self.directory.named(below, false, Deadline::NEVER).await? {
                 Named::File(file) => send(file, &reading(head)).await,
                 _ => Err(Failure::NoFile("it is a directory".to_owned())),
             }
@@ -98,18 +93,11 @@ impl Sender {
                 Reason(failure)
             );
         })?;
-        let mut last = None;
-        for (name, value) in program.headers {
-            last = name.or(last);
-            match &last {
-                Some(name) if !OF_FILES.contains(name) => {
-                    match response.headers().contains_key(name) {
-                        // Its media type, say.
-                        true => _ = response.headers_mut().insert(name, value),
-                        false => _ = response.headers_mut().append(name, value),
-                    }
-                }
-                _ => {}
+        // Its media type, say, is the program's to tell.
+        for name in program.headers.keys().filter(|name| !OF_FILES.contains(name)) {
+            response.headers_mut().remove(name);
+            for value in program.headers.get_all(name) {
+                response.headers_mut().append(name, value.clone());
             }
         }
         Ok(response)

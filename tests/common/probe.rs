@@ -5,10 +5,11 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio, exit};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -271,6 +272,18 @@ fn main() {
                 let seen = events.read(&mut [0; 4096]).is_ok();
                 writeln!(out, "{}", if seen { "seen" } else { "nothing" })
             }
+            // What comes back of a `hello` from an address, or a unix socket.
+            "dial" => {
+                let answer = match text.starts_with('/') {
+                    true => UnixStream::connect(&text).and_then(|stream| {
+                        exchange(&stream, &stream, |stream| stream.shutdown(Shutdown::Write))
+                    }),
+                    false => TcpStream::connect(&text).and_then(|stream| {
+                        exchange(&stream, &stream, |stream| stream.shutdown(Shutdown::Write))
+                    }),
+                };
+                writeln!(out, "{}", answer.unwrap_or_else(|error| format!("no: {}", error.kind())))
+            }
             "exit" => exit(text.parse().unwrap()),
             other => writeln!(out, "Status: 500\n\nthe probe does not know `{other}`"),
         };
@@ -279,6 +292,22 @@ fn main() {
             exit(74);
         }
     }
+}
+
+fn exchange<S>(
+    mut read: impl Read,
+    stream: S,
+    shut_down: impl Fn(&S) -> std::io::Result<()>,
+) -> std::io::Result<String>
+where
+    S: Copy + Write,
+{
+    let mut write = stream;
+    write.write_all(b"hello\n")?;
+    shut_down(&stream)?;
+    let mut answer = String::new();
+    read.read_to_string(&mut answer)?;
+    Ok(answer.trim_end().to_owned())
 }
 
 /// What can be done to every other process that is seen here: a line each, with its name.

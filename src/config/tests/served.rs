@@ -83,6 +83,34 @@ fn what_a_directory_of_scripts_has_no_use_for_is_refused() {
         let found = errors(&in_image(lines));
         assert!(found.iter().any(|found| found.contains(why)), "{lines}: {found:?}");
     }
+    let route = whole_route(&format!(
+        "{SCRIPTS}sendfile = './private:/protected'\nconnect = ['localhost:1=db:2', 'unix:/run/x=unix:/run/y']"
+    ));
+    let sendfile = route.sendfile.clone().unwrap();
+    assert_eq!((&*sendfile.directory, &*sendfile.called), (Path::new("/etc/dcgi/private"), "/protected"));
+    let connect = &route.program().unwrap().program.connect;
+    let shown: Vec<_> = connect.iter().map(|one| format!("{} {}", one.inside, one.outside)).collect();
+    assert_eq!(shown, ["127.0.0.1:1 db:2", "unix:/run/x unix:/run/y"]);
+    for (text, why) in [
+        (format!("{SCRIPTS}sendfile = '.'"), "this file is in it"),
+        (
+            format!("{SCRIPTS}sendfile = './private'\nauth = {{ basic = './private/users' }}"),
+            "lies in the directory that route `/x` serves",
+        ),
+        (format!("{SCRIPTS}connect = ['localhost:1=db:2', '127.0.0.1:1=db:3']"), "leads to two places"),
+        (format!("{SCRIPTS}connect = ['unix:/tmp=db:2']"), "`/tmp` is mounted twice"),
+        (
+            format!("{SCRIPTS}network = 'host'\nconnect = ['localhost:1=db:2']"),
+            "is for programs without a network",
+        ),
+        (
+            format!("[defaults]\nnetwork = 'host'\nconnect = ['localhost:1=db:2']\n{SCRIPTS}"),
+            "is for programs without a network",
+        ),
+    ] {
+        let found = errors(&text);
+        assert!(found.iter().any(|found| found.contains(why)), "{text}: {found:?}");
+    }
     assert!(error_with("scripts = 'image:usr'").contains("by its path in the image"));
     assert!(error_with("scripts = 'image:/'").contains("an absolute one, in UTF-8, and not"));
     let sent = errors("[[route]]\npath = '/x'\nstatic = 'image:/usr'\n");

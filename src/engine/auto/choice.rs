@@ -73,8 +73,6 @@ pub(super) enum Why {
     Elsewhere(Arc<str>),
     /// Its root is no image but a directory.
     Directory,
-    /// It connects to what is outside.
-    Connect,
     Network(String),
     Volume(String),
     /// Why the embedded engine cannot be had.
@@ -144,8 +142,7 @@ pub(super) fn settled(program: &Program, surroundings: &Surroundings) -> Option<
         EngineChoice::Auto => {}
     }
     if program.needs_embedded().is_some() {
-        let is_directory = program.rootfs.is_some();
-        return Some(Decision::embedded(if is_directory { Why::Directory } else { Why::Connect }));
+        return Some(Decision::embedded(Why::Directory));
     }
     if let Some(what) = &surroundings.elsewhere {
         return Some(Decision::docker(Why::Elsewhere(what.clone())));
@@ -225,7 +222,6 @@ impl fmt::Display for Why {
             Self::Configured => f.write_str("the configuration says so"),
             Self::Elsewhere(what) => f.write_str(what),
             Self::Directory => f.write_str("the route's root is a directory"),
-            Self::Connect => f.write_str("Docker has no `connect`"),
             Self::Network(name) => write!(f, "the route asks for network `{name}`"),
             Self::Volume(name) => write!(f, "volume `{name}` is Docker's"),
             Self::Refused(why) => f.write_str(why),

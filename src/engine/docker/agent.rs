@@ -15,17 +15,20 @@ use std::time::{Duration, Instant};
 use bollard::container::AttachContainerResults;
 use bollard::models::{ContainerCreateBody, Mount, MountType, MountVolumeOptions, VolumeCreateRequest};
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToContainerOptionsBuilder};
+use rustix::process::Pid;
 use sha2::{Digest, Sha256};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use super::container::Container;
 use super::import::pieces;
 use super::{Found, Shared, api, labels, options};
 use crate::agent::Executable;
-use crate::engine::agent::{Door, RuntimeDir, is_alive};
-use crate::engine::{EngineError, EngineErrorKind, Invocation, Lease, Program};
+use crate::engine::agent::{Door, RuntimeDir, Socket, is_alive};
+use crate::engine::carry::{Carrier, Target, carry_tcp, carry_unix, listen_in};
+use crate::engine::{Connect, EngineError, EngineErrorKind, Inside, Invocation, Lease, Program};
 
 /// Where the agent's volume and its door are in a container. `/dev` is the container's own: nothing of these is to be
 /// seen in its image, or in what it has changed of it.
@@ -101,6 +104,8 @@ pub(super) enum Way {
         connection: Arc<UnixStream>,
         /// Who its program is, as the kernel numbers it here, where that is not us.
         owner: Option<(u32, u32)>,
+        /// Which process it is here. `None`: it is in no namespace that we see.
+        process: Option<Pid>,
     },
     /// By the engine's own stream, from however far away.
     Attached(AttachContainerResults),
@@ -242,6 +247,8 @@ pub(super) async fn inhabit(
         Uninhabited::Failed(unusable("making a socket for a container's agent").because(error))
     })?;
     let mut body = create_body(engine, program, image, route, purpose, &volume, door.as_ref());
+    let reached = Reached::new(agents.runtime_dir.as_ref(), program, route).map_err(Uninhabited::Failed)?;
+    body.host_config.get_or_insert_default().mounts.get_or_insert_default().extend(reached.mounts());
     let (id, lease) = match request {
         Some(request) => {
             body.labels.get_or_insert_default().extend(options::request_labels(request));
@@ -251,7 +258,7 @@ pub(super) async fn inhabit(
     };
     let name = engine.instance.container_name(&id);
     let (ready, inhabited) = oneshot::channel();
-    engine.containers.spawn(live(engine.clone(), name, body, door, lease, ready));
+    engine.containers.spawn(live(engine.clone(), name, body, door, reached, lease, ready));
     let shutting_down = || Err(Uninhabited::Failed(unusable("the runtime is shutting down")));
     let inhabited = inhabited.await.unwrap_or_else(|_| shutting_down());
     if inhabited.is_err() {
@@ -265,9 +272,11 @@ async fn live(
     name: String,
     body: ContainerCreateBody,
     door: Option<Door>,
+    reached: Reached,
     lease: Lease,
     mut ready: oneshot::Sender<Result<Inhabited, Uninhabited>>,
 ) {
+    let tasks = engine.containers.clone();
     let mut container = Container::new(engine, name);
     // Not raced with `ready`: a call that is given up may still take effect.
     if let Err(failure) = container.create(body).await {
@@ -278,20 +287,23 @@ async fn live(
         }
         return;
     }
-    let reached = async {
-        match &door {
-            Some(door) => dialled(&container, door).await,
-            None => container.begin().await.map(Way::Attached).map_err(Uninhabited::Failed),
-        }
+    let inhabiting = async {
+        let way = match &door {
+            Some(door) => dialled(&container, door).await?,
+            None => container.begin().await.map(Way::Attached).map_err(Uninhabited::Failed)?,
+        };
+        // Before there is a program.
+        let carriers = reached.carried(Agent::of(&way), &tasks).await.map_err(Uninhabited::Failed)?;
+        Ok((way, carriers))
     };
-    let reached = tokio::select! {
-        reached = reached => reached,
+    let inhabited = tokio::select! {
+        inhabited = inhabiting => inhabited,
         () = ready.closed() => return container.remove_holding(lease).await,
     };
     // From here on there is nothing that a program could dial.
     drop(door);
-    let way = match reached {
-        Ok(way) => way,
+    let (way, carriers) = match inhabited {
+        Ok(inhabited) => inhabited,
         Err(error) => {
             _ = ready.send(Err(error));
             return container.remove_holding(lease).await;
@@ -312,7 +324,112 @@ async fn live(
     tokio::task::yield_now().await;
     let Held { lease, kept } = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
     container.remove_holding(lease).await;
-    drop((kept, gone_sender));
+    drop((kept, gone_sender, carriers));
+}
+
+/// An agent that has dialled in.
+struct Agent {
+    connection: Arc<UnixStream>,
+    owner: Option<(u32, u32)>,
+    process: Option<Pid>,
+}
+
+impl Agent {
+    fn of(way: &Way) -> Option<Self> {
+        let Way::Dialled { connection, owner, process } = way else { return None };
+        Some(Self { connection: connection.clone(), owner: *owner, process: *process })
+    }
+}
+
+/// What a container's programs reach without a network.
+struct Reached {
+    connect: Vec<Connect>,
+    /// Those that unix sockets inside are, in their order.
+    sockets: Vec<Socket>,
+    route: Arc<str>,
+}
+
+impl Reached {
+    fn new(
+        runtime_dir: Option<&RuntimeDir>,
+        program: &Program,
+        route: &Arc<str>,
+    ) -> Result<Self, EngineError> {
+        let connect = program.connect.clone();
+        let sockets = match runtime_dir {
+            Some(within) => {
+                let unix = connect.iter().filter(|connect| matches!(connect.inside, Inside::Unix(_)));
+                let sockets: io::Result<_> = unix.map(|_| Socket::open(within)).collect();
+                sockets.map_err(|error| {
+                    unusable("making a socket for what a program connects to").because(error)
+                })?
+            }
+            None if connect.is_empty() => Vec::new(),
+            None => {
+                let what = "`connect` needs an engine on this machine: dcgi carries the bytes";
+                return Err(EngineError::new(EngineErrorKind::Refused, what));
+            }
+        };
+        Ok(Self { connect, sockets, route: route.clone() })
+    }
+
+    /// The sockets, where they are seen inside.
+    fn mounts(&self) -> Vec<Mount> {
+        let unix = self.connect.iter().filter_map(|connect| match &connect.inside {
+            Inside::Unix(path) => Some(path),
+            Inside::Tcp(_) => None,
+        });
+        let mount = |(socket, path): (&Socket, &String)| Mount {
+            typ: Some(MountType::BIND),
+            source: Some(socket.path().to_string_lossy().into_owned()),
+            target: Some(path.clone()),
+            read_only: Some(true),
+            ..Default::default()
+        };
+        self.sockets.iter().zip(unix).map(mount).collect()
+    }
+
+    /// Listens in a container whose agent has come, and carries from there on.
+    async fn carried(self, agent: Option<Agent>, tasks: &TaskTracker) -> Result<Vec<Carrier>, EngineError> {
+        let Self { connect, sockets, route } = self;
+        if connect.is_empty() {
+            return Ok(Vec::new());
+        }
+        let failed = |error: io::Error| {
+            let what = "listening in a container for what its program connects to";
+            EngineError::new(EngineErrorKind::Refused, what).because(error)
+        };
+        let Some(Agent { connection, owner, process }) = agent else {
+            return Err(failed(io::Error::other("the engine is not on this machine")));
+        };
+        let target = |connect: &Connect| Target {
+            outside: connect.outside.clone(),
+            user: owner.map(|(uid, gid)| (uid, gid, Vec::new())),
+            route: route.clone(),
+        };
+        let (tcp, unix): (Vec<_>, Vec<_>) =
+            connect.iter().partition(|connect| matches!(connect.inside, Inside::Tcp(_)));
+        let mut carriers: Vec<_> =
+            sockets.into_iter().zip(unix).map(|(socket, to)| carry_unix(socket, target(to), tasks)).collect();
+        if tcp.is_empty() {
+            return Ok(carriers);
+        }
+        let addresses = tcp.iter().filter_map(|connect| match connect.inside {
+            Inside::Tcp(address) => Some(address),
+            Inside::Unix(_) => None,
+        });
+        let no_process = || failed(io::Error::other("its processes are not seen here"));
+        let listening = listen_in(process.ok_or_else(no_process)?, addresses.collect()).await;
+        let listening = listening.map_err(failed)?;
+        // Else its number may be another's by now.
+        if !is_alive(&connection) {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
+        for (listener, to) in listening.into_iter().zip(tcp) {
+            carriers.push(carry_tcp(listener, target(to), tasks).map_err(failed)?);
+        }
+        Ok(carriers)
+    }
 }
 
 /// Starts a container and waits for its agent to dial in.
@@ -343,7 +460,8 @@ async fn agent_of(container: &Container, door: &Door) -> Result<Way, Uninhabited
     };
     let peer = connection.peer_cred().map_err(failed("asking who an agent is"))?;
     let owner = (peer.uid() != rustix::process::geteuid().as_raw()).then(|| (peer.uid(), peer.gid()));
-    Ok(Way::Dialled { connection: Arc::new(connection), owner })
+    let process = peer.pid().and_then(Pid::from_raw);
+    Ok(Way::Dialled { connection: Arc::new(connection), owner, process })
 }
 
 /// The create request of a container with an agent.

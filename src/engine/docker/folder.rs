@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, DownloadFromContainerOptionsBuilder};
 use futures_util::TryStreamExt;
@@ -15,22 +16,36 @@ use super::image::Found;
 use super::{Shared, api, options};
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::files::{Catalog, Node};
+use crate::reason::Reason;
 
 /// How many files and links a directory may have, with those that links lead to.
 const MOST_NODES: usize = 100_000;
+
+/// How many bytes are read of all that is in it: the engine sends the files themselves too.
+const MOST_BYTES: u64 = 4 << 30;
+
+/// For how long a failure is believed.
+const BELIEVED_FOR: Duration = Duration::from_secs(5);
 
 /// How many links the engine is asked about.
 const MOST_LINKS: usize = 10_000;
 
 /// What is known of directories, by the image's name and the directory: of the image with that id.
 #[derive(Debug, Default)]
-pub(super) struct Folders(Mutex<HashMap<(String, String), Arc<Known>>>);
+pub(super) struct Folders(Mutex<HashMap<(String, String), Known>>);
 
 #[derive(Debug)]
 struct Known {
     id: String,
     /// Held while somebody learns it, so that many requests learn once.
-    catalog: tokio::sync::Mutex<Option<Arc<Catalog>>>,
+    learnt: Arc<tokio::sync::Mutex<Option<Learnt>>>,
+}
+
+#[derive(Debug)]
+enum Learnt {
+    Catalog(Arc<Catalog>),
+    /// Why not, and when: those who ask soon after need not each try again.
+    Failed(Instant, EngineErrorKind, String),
 }
 
 impl Folders {
@@ -40,7 +55,7 @@ impl Folders {
     /// Where it is not there, is too large, or the engine fails.
     ///
     /// # Cancel safety
-    /// Cancel safe: the container goes all the same, and the next caller begins anew.
+    /// Cancel safe. What has begun goes on for the next caller.
     pub(super) async fn get(
         &self,
         engine: &Arc<Shared>,
@@ -55,26 +70,48 @@ impl Folders {
             if known.id != image.id {
                 *known = Known::of(image);
             }
-            known.clone()
+            known.learnt.clone()
         };
-        let mut catalog = known.catalog.lock().await;
-        if let Some(catalog) = &*catalog {
-            return Ok(catalog.clone());
+        let mut learnt = known.lock_owned().await;
+        match &*learnt {
+            Some(Learnt::Catalog(catalog)) => return Ok(catalog.clone()),
+            Some(Learnt::Failed(when, kind, what)) if when.elapsed() < BELIEVED_FOR => {
+                return Err(EngineError::new(*kind, what.clone()));
+            }
+            _ => {}
         }
-        let learnt = learn(engine, image, directory).await?;
-        tracing::debug!(
-            image = name,
-            directory,
-            files = learnt.len(),
-            "learnt what is in a directory of an image"
-        );
-        Ok(catalog.insert(Arc::new(learnt)).clone())
+        let (engine, image, directory) = (engine.clone(), image.clone(), directory.to_owned());
+        // A task, so that a caller who goes away does not end what others wait for.
+        let learning = tokio::spawn(async move {
+            let result = learn(&engine, &image, &directory).await;
+            match result {
+                Ok(catalog) => {
+                    tracing::debug!(
+                        image = image.id,
+                        directory,
+                        files = catalog.len(),
+                        "learnt what is in a directory of an image"
+                    );
+                    let catalog = Arc::new(catalog);
+                    *learnt = Some(Learnt::Catalog(catalog.clone()));
+                    Ok(catalog)
+                }
+                Err(error) => {
+                    let what = Reason(&error).to_string();
+                    *learnt = Some(Learnt::Failed(Instant::now(), error.kind(), what));
+                    Err(error)
+                }
+            }
+        });
+        let lost =
+            |error| EngineError::new(EngineErrorKind::Refused, "looking into an image failed").because(error);
+        learning.await.unwrap_or_else(|error| Err(lost(error)))
     }
 }
 
 impl Known {
-    fn of(image: &Found) -> Arc<Self> {
-        Arc::new(Self { id: image.id.clone(), catalog: tokio::sync::Mutex::default() })
+    fn of(image: &Found) -> Self {
+        Self { id: image.id.clone(), learnt: Arc::default() }
     }
 }
 
@@ -135,6 +172,8 @@ impl Look<'_> {
                 let Some((real, is_directory)) = self.real(&link).await? else { continue };
                 if catalog.get(&real).is_none() {
                     match is_directory {
+                        // It has the whole in it once more, or all of the image.
+                        true if catalog.is_below(&real) => catalog.insert(real.clone(), Node::Other),
                         true => self.add(&mut catalog, &real).await?,
                         false => catalog.insert(real.clone(), Node::File),
                     }
@@ -180,7 +219,7 @@ impl Look<'_> {
         let (at, before) = (directory.to_owned(), std::mem::take(catalog));
         let reading = tokio::task::spawn_blocking(move || {
             let mut catalog = before;
-            read(&mut catalog, &at, reader).map(|()| catalog)
+            read(&mut catalog, &at, reader.take(MOST_BYTES)).map(|()| catalog)
         });
         match reading.await.map_err(io::Error::other).and_then(|read| read) {
             Ok(read) => *catalog = read,

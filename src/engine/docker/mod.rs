@@ -307,6 +307,10 @@ impl Engine for DockerEngine {
             {
                 return begun;
             }
+            if !program.connect.is_empty() {
+                let what = "`connect` needs an agent in the container, and there can be none: is `init` true, and the engine on this machine?";
+                return Err(EngineError::new(EngineErrorKind::Refused, what));
+            }
             let name = self.shared.instance.container_name(&invocation.request_id);
             let body = options::create_body(program, &image.config, &invocation, &self.shared.instance);
             let lease = Lease::new((turn, invocation.lease));
@@ -527,7 +531,7 @@ impl Home for Rented {
                 return Err(sources::changed());
             }
             let Inhabited { way, name, mut removal } = inhabited;
-            let Way::Dialled { connection, owner } = way else {
+            let Way::Dialled { connection, owner, .. } = way else {
                 return Err(EngineError::new(EngineErrorKind::Refused, NOT_FROM_THERE));
             };
             let gone = removal.gone().boxed();

@@ -52,7 +52,7 @@ pub(super) async fn offer(
         Way::Attached(attached) => {
             by_attachment(engine, attached, &name, removal, head, turn, patience).await
         }
-        Way::Dialled { connection, owner } => {
+        Way::Dialled { connection, owner, .. } => {
             let (streams, theirs) =
                 pipes(owner).map_err(|error| failed("making the program's streams").because(error))?;
             match confirmed(&connection, &HandOver { head, streams: &theirs }, patience).await? {

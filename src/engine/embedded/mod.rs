@@ -359,6 +359,8 @@ impl Engine for EmbeddedEngine {
             self.shared.tasks.close();
             self.shared.tasks.wait().await;
             self.shared.tasks.reopen();
+            // Nobody has a socket in it any more.
+            *self.shared.runtime_dir.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         .boxed()
     }
@@ -435,7 +437,7 @@ impl Shared {
             let (spec, plan) =
                 planned.map_err(|error| before.told_of(error, || Sources::look_now(&program)))?;
             let seen = spec::seen(&program, &spec);
-            Pool::new(program, base, seen, plan, &route, sockets)
+            Pool::new(program, base, seen, plan, &route, sockets, &shared.tasks)
                 .map_err(|error| pool::exhausted("preparing containers", error))
         });
         planned.await.map_err(|error| pool::exhausted("preparing containers", error))?

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
+use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::base::Base;
@@ -98,6 +99,7 @@ impl Pool {
         plan: Plan,
         route: &Arc<str>,
         sockets: Vec<Socket>,
+        tasks: &TaskTracker,
     ) -> io::Result<Self> {
         // To a socket outside, who it is that connects is the program, as on a plain host.
         let user = plan.owner.map(|(uid, gid)| (uid, gid, plan.user.groups.clone()));
@@ -109,7 +111,8 @@ impl Pool {
         let (tcp, unix): (Vec<_>, Vec<_>) =
             program.connect.iter().partition(|connect| matches!(connect.inside, Inside::Tcp(_)));
         let targets = tcp.into_iter().map(target).collect();
-        let carriers = sockets.into_iter().zip(unix).map(|(socket, to)| carry_unix(socket, target(to)));
+        let carriers =
+            sockets.into_iter().zip(unix).map(|(socket, to)| carry_unix(socket, target(to), tasks));
         let carriers = carriers.collect();
         let sealed = Sealed::new(&plan.template)?;
         let state = State {
@@ -299,7 +302,7 @@ impl Pool {
     }
 
     async fn new_slot(self: &Arc<Self>, engine: &Arc<Shared>) -> Result<Slot, EngineError> {
-        let (pool, engine) = (self.clone(), engine.clone());
+        let (pool, tasks, engine) = (self.clone(), engine.tasks.clone(), engine.clone());
         // Making a cgroup may wait for a lock of the kernel's.
         let made = tokio::task::spawn_blocking(move || {
             let group = engine
@@ -326,7 +329,7 @@ impl Pool {
         let made = made.await.map_err(|error| exhausted("asking for a container", error))?;
         let (pool, group, socket, listening) = made?;
         let carriers = listening.into_iter().zip(&pool.targets);
-        let carriers = carriers.map(|(listener, target)| carry_tcp(listener, target.clone()));
+        let carriers = carriers.map(|(listener, target)| carry_tcp(listener, target.clone(), &tasks));
         let carriers: io::Result<Vec<_>> = carriers.collect();
         let carriers = carriers.map_err(|error| exhausted("listening in a container", error))?;
         socket.set_nonblocking(true).map_err(|error| exhausted("asking for a container", error))?;

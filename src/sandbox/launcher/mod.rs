@@ -184,7 +184,11 @@ pub(crate) fn listening(
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL;
-        let received = recvmsg(slot, &mut [IoSliceMut::new(&mut message)], &mut ancillary, flags)?;
+        let received = match recvmsg(slot, &mut [IoSliceMut::new(&mut message)], &mut ancillary, flags) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(rustix::io::Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+            received => received?,
+        };
         let descriptor = ancillary.drain().find_map(|ancillary| match ancillary {
             RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
             _ => None,

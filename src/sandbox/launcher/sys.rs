@@ -310,13 +310,14 @@ pub(super) fn send_descriptor(socket: Fd, bytes: &[u8], descriptor: Fd) -> Resul
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len() as _;
-    // SAFETY: the buffer has room for a header, and begins with one.
-    if let Some(header) = unsafe { libc::CMSG_FIRSTHDR(&raw const message).as_mut() } {
-        (header.cmsg_level, header.cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
-        // SAFETY: no memory is read.
-        header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<Fd>() as c_uint) } as _;
-        // SAFETY: there is room for a descriptor behind the header.
-        unsafe { libc::CMSG_DATA(header).cast::<Fd>().write_unaligned(descriptor) };
+    // SAFETY: the buffer has room for a header and a descriptor behind it, is aligned as a header, and of all-zero bytes, which
+    // are one. The pointer stays one into all of it.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(size_of::<Fd>() as c_uint) as _;
+        libc::CMSG_DATA(header).cast::<Fd>().write_unaligned(descriptor);
     }
     // SAFETY: the kernel reads from the two buffers, up to their lengths.
     retried(|| unsafe { syscall!(SYS_sendmsg, socket, &raw const message, libc::MSG_NOSIGNAL) }).map(drop)
