@@ -13,6 +13,7 @@ pub mod gate;
 pub mod http2;
 pub mod images;
 pub mod nginx;
+pub mod packages;
 pub mod processes;
 pub mod server;
 

@@ -1,0 +1,1 @@
+<?php echo "an index of its own\n";
