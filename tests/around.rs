@@ -214,7 +214,7 @@ fn a_failure_has_the_routes_own_page() {
 #[test]
 fn a_program_has_a_file_sent_in_its_answers_stead() {
     let site = Site::serve(
-        "[[route]]\npath = \"/\"\nSITE\nsendfile = \"{}/../private:/protected\"\nerror_pages = { 404 = \"/errors/404.html\" }\n\
+        "[[route]]\npath = \"/\"\nSITE\nsendfile = \"{}/../private:/protected\"\nvolumes = [\"{}/../done:/done\"]\nerror_pages = { 404 = \"/errors/404.html\" }\n\
          [[route]]\npath = \"/without\"\nSITE\n",
     );
     for (name, field) in [("send.cgi", "X-Sendfile"), ("accel.cgi", "X-Accel-Redirect")] {
@@ -229,6 +229,8 @@ fn a_program_has_a_file_sent_in_its_answers_stead() {
     fs::write(site.folder.join("errors/teapot.cgi"), teapot).unwrap();
     let private = site.folder.parent().unwrap().join("private");
     fs::create_dir_all(private.join("a b")).unwrap();
+    fs::create_dir_all(private.join("../done")).unwrap();
+    fs::set_permissions(private.join("../done"), fs::Permissions::from_mode(0o777)).unwrap();
     for (name, text) in [("data.bin", "0123456789"), ("a b/c%41", "odd"), (".hidden", "secret")] {
         fs::write(private.join(name), text).unwrap();
         // Nobody's but dcgi's: the program has said who may have it.
@@ -270,6 +272,14 @@ fn a_program_has_a_file_sent_in_its_answers_stead() {
     assert_eq!((response.status, &*response.text()), (200, "0123456789"));
     let response = site.ask("HEAD", "/send.cgi?data.bin", "");
     assert_eq!((response.status, response.header("content-length")), (200, Some("10")));
+    // A program that goes on behind its header is let finish, whatever it prints and says of that.
+    let done = site.folder.join("../done");
+    let after = "#!/bin/sh\nprintf 'Content-Length: 5\\nX-Sendfile: data.bin\\n\\nmore than five'\nsleep 0.3\necho done >/done/it\n";
+    fs::write(site.folder.join("after.cgi"), after).unwrap();
+    fs::set_permissions(site.folder.join("after.cgi"), fs::Permissions::from_mode(0o755)).unwrap();
+    let response = site.get("/after.cgi", "Connection: close\r\n");
+    assert_eq!((response.status, &*response.text()), (200, "0123456789"));
+    common::wait_until("it is done", common::PATIENCE, || done.join("it").exists());
     // What is not to be sent is not, and the route's own page tells it.
     for path in [
         "/etc/passwd",

@@ -79,6 +79,11 @@ async fn in_image(directory: PathBuf, options: Options) -> anyhow::Result<ExitCo
     if program.volumes.iter().any(|volume| directory.starts_with(target(volume))) {
         bail!("-v mounts something over {}, where the scripts are: leave it out", named());
     }
+    if let Some(root) = &program.rootfs {
+        // By a link it may lead to what is there inside alone.
+        let at = root.join(directory.strip_prefix("/").unwrap_or(&directory));
+        std::fs::symlink_metadata(&at).with_context(|| at.display().to_string())?;
+    }
     let scripts = ScriptsRoute::in_image(&directory, program).with_context(named)?;
     serve(scripts, options).await
 }

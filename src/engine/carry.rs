@@ -13,17 +13,20 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{
+    Timeout, set_socket_recv_buffer_size, set_socket_send_buffer_size, set_socket_timeout,
+};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, socket_with};
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Resource, Uid, getrlimit};
 use rustix::thread::{
     LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -34,6 +37,13 @@ use super::agent::Socket;
 /// How many connections of one container, or to a unix socket inside of one route, are carried at once. Others wait to be
 /// accepted.
 const MOST: usize = 128;
+
+/// How much the kernel may hold of one connection, in each direction and on each side, in bytes; it takes twice that. What a
+/// program does not read is no memory of its own.
+const HELD: usize = 32 << 10;
+
+/// Of dcgi's descriptors, one in so many is for carried connections, which have two each.
+const SHARE: u64 = 4;
 
 /// How long an address outside may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -142,6 +152,9 @@ pub(super) async fn listen_in(
 pub(super) fn carry_tcp(listener: OwnedFd, target: Target, tasks: &TaskTracker) -> io::Result<Carrier> {
     let listener = std::net::TcpListener::from(listener);
     listener.set_nonblocking(true)?;
+    // For those that are accepted, too.
+    set_socket_send_buffer_size(&listener, HELD)?;
+    set_socket_recv_buffer_size(&listener, HELD)?;
     let listener = TcpListener::from_std(listener)?;
     let span = tracing::info_span!("connect", route = %target.route);
     let carrying = async move {
@@ -172,6 +185,7 @@ pub(super) fn carry_tcp(listener: OwnedFd, target: Target, tasks: &TaskTracker) 
             };
             let (target, failed) = (target.clone(), failed.clone());
             let one = async move {
+                let Ok(_place) = places().acquire().await else { return };
                 match reach(&target).await {
                     Ok(outside) => {
                         _ = inside.set_nodelay(true);
@@ -225,6 +239,11 @@ pub(super) fn carry_unix(socket: Socket, target: Target, tasks: &TaskTracker) ->
             }
             let (target, failed) = (target.clone(), failed.clone());
             let one = async move {
+                let Ok(_place) = places().acquire().await else { return };
+                // Who has gone while it waited said what nobody is to hear any more.
+                if has_gone(&inside) {
+                    return;
+                }
                 match reach(&target).await {
                     Ok(outside) => carry(inside, outside).await,
                     Err(error) => {
@@ -248,6 +267,23 @@ impl Target {
     }
 }
 
+/// Room for carried connections, of all routes.
+fn places() -> &'static Semaphore {
+    static PLACES: LazyLock<Semaphore> = LazyLock::new(|| {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let places = (descriptors / SHARE / 2).clamp(8, 16 << 10);
+        Semaphore::new(usize::try_from(places).unwrap_or(8))
+    });
+    &PLACES
+}
+
+/// Whether the other end of a connection is closed, and nobody will read an answer.
+fn has_gone(inside: &UnixStream) -> bool {
+    let mut watched = [PollFd::new(inside, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut watched, Some(&now)).is_ok() && watched[0].revents().contains(PollFlags::HUP)
+}
+
 /// A connection outside.
 enum Reached {
     Tcp(TcpStream),
@@ -260,7 +296,14 @@ async fn reach(target: &Target) -> io::Result<Reached> {
             Outside::Tcp(host, port) => {
                 let mut last = io::Error::from(io::ErrorKind::NotFound);
                 for address in looked_up(host, *port).await? {
-                    match TcpStream::connect(address).await {
+                    let socket = match address {
+                        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                    };
+                    // What the kernel holds is for it to say.
+                    _ = socket.set_send_buffer_size(HELD as u32);
+                    _ = socket.set_recv_buffer_size(HELD as u32);
+                    match socket.connect(address).await {
                         Ok(stream) => {
                             _ = stream.set_nodelay(true);
                             return Ok(Reached::Tcp(stream));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode, request};
+use http::{HeaderName, HeaderValue, Response, StatusCode, request};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -75,10 +75,17 @@ impl From<Failure> for Failed {
     }
 }
 
+/// The fields by which a program names a file to be sent in its body's stead, where its route says from where: a path as it is,
+/// and one as in a URL.
+pub(crate) const NAMES_FILE: [HeaderName; 2] =
+    [HeaderName::from_static("x-sendfile"), HeaderName::from_static("x-accel-redirect")];
+
 /// Gives a program's output to the client.
 pub(super) struct Answering<'a> {
     route: &'a ProgramRoute,
     head_only: bool,
+    /// Whether what the program prints in place of a file that it names is nobody's.
+    names_files: bool,
     /// Present until there was a reply.
     reply: Option<oneshot::Sender<Result<Given, Failed>>>,
     /// The beginning of an answer that has not been given yet.
@@ -111,7 +118,21 @@ impl<'a> Answering<'a> {
         abandoned: CancellationToken,
         detached: &'a AtomicBool,
     ) -> Self {
-        Self { route, head_only, reply: Some(reply), held: None, chunks: None, abandoned, detached }
+        Self {
+            route,
+            head_only,
+            names_files: false,
+            reply: Some(reply),
+            held: None,
+            chunks: None,
+            abandoned,
+            detached,
+        }
+    }
+
+    /// Whether the program may name a file to be sent in its body's stead. Then it is let run to its end.
+    pub(super) fn naming_files(self, names_files: bool) -> Self {
+        Self { names_files, ..self }
     }
 
     /// Reads the program's output to its end, and gives it on as it comes. An answer counts as complete only
@@ -191,7 +212,11 @@ impl<'a> Answering<'a> {
             // RFC 9110 §8.6.
             response.headers_mut().remove(CONTENT_LENGTH);
         }
-        let bodyless = self.head_only || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let is_named = self.names_files
+            && status == StatusCode::OK
+            && NAMES_FILE.iter().any(|name| response.headers().contains_key(name));
+        let bodyless =
+            self.head_only || is_named || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let mut tally = Tally {
             declared: content_length.filter(|_| !bodyless),
             limit: self.route.limits.max_response_body,

@@ -36,6 +36,8 @@ pub(super) struct Exchange {
     pub(super) input: Input,
     /// Whether the client asked for the head alone.
     pub(super) head_only: bool,
+    /// Whether the program may name a file to be sent in its body's stead.
+    pub(super) names_files: bool,
     pub(super) deadline: Deadline,
     /// The client's connection, where it can be watched.
     pub(super) client: Option<ClientConnection>,
@@ -53,7 +55,8 @@ impl Exchange {
     pub(super) async fn run(self, reply: oneshot::Sender<Result<Given, Failed>>) {
         let detached = AtomicBool::new(false);
         let mut answering =
-            Answering::new(&self.route, self.head_only, reply, self.abandoned.clone(), &detached);
+            Answering::new(&self.route, self.head_only, reply, self.abandoned.clone(), &detached)
+                .naming_files(self.names_files);
         let started = tokio::select! {
             started = self.engine.start(&self.route.program, self.invocation) => started.map_err(Failure::from),
             timeout = self.deadline.passed() => Err(Failure::DeadlinePassed(timeout)),

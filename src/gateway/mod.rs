@@ -36,7 +36,7 @@ use tracing::Instrument;
 pub use body::{AnswerCut, Body};
 pub use program_route::{Limits, Output, ProgramRoute, RequestBody};
 
-pub(crate) use answer::{Failed, Reply};
+pub(crate) use answer::{Failed, NAMES_FILE, Reply};
 pub(crate) use client::Client;
 pub(crate) use clock::Deadline;
 pub(crate) use failure::{ALLOWED, Escaped, Failure};
@@ -90,6 +90,8 @@ pub(crate) struct Asked {
     /// Whether the client wants the head alone. As it came: a redirect makes the request a GET for the next program,
     /// not for the client.
     pub(crate) head_only: bool,
+    /// Whether the program may name a file to be sent in its body's stead.
+    pub(crate) names_files: bool,
     /// When the whole request has to be over; the route's own timeout comes on top.
     pub(crate) deadline: Deadline,
 }
@@ -202,7 +204,7 @@ impl tower::Service<Asked> for Gateway {
 impl Inner {
     /// Admits a request and runs the program for it.
     async fn serve(&self, asked: Asked) -> Result<Reply, Failed> {
-        let Asked { id, client, head, path_info, script, input, head_only, deadline } = asked;
+        let Asked { id, client, head, path_info, script, input, head_only, names_files, deadline } = asked;
         let route = &self.route;
         let limits = &route.limits;
         if let (Some(length), Some(limit)) = (input.length(), limits.max_request_body)
@@ -260,6 +262,7 @@ impl Inner {
             invocation,
             input,
             head_only,
+            names_files,
             deadline,
             client: head.extensions.get::<ClientConnection>().cloned(),
             taken: head.extensions.get::<Taken>().cloned(),

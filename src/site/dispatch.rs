@@ -219,6 +219,7 @@ impl Routes {
                         script: None,
                         input,
                         head_only,
+                        names_files: target.sender.is_some(),
                         deadline,
                     };
                     match (target.endpoint.answer(asked).await, before) {

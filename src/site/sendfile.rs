@@ -8,17 +8,13 @@ use http::header::{
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
 };
 use http::{HeaderName, Method, Response, StatusCode, request};
-use http_body_util::BodyExt;
 use percent_encoding::percent_decode;
 use tokio_util::sync::CancellationToken;
 
 use super::directory::{Directory, Named};
 use super::send::send;
-use crate::gateway::{Body, Deadline, Failure};
+use crate::gateway::{Body, Deadline, Failure, NAMES_FILE};
 use crate::reason::Reason;
-
-const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
-const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 
 /// What of the answer is the file's, whatever the program says of it.
 const OF_FILES: [HeaderName; 7] =
@@ -55,8 +51,7 @@ impl Sender {
         mut response: Response<Body>,
         head: &request::Parts,
     ) -> Result<Response<Body>, Failure> {
-        let plain = response.headers_mut().remove(X_SENDFILE);
-        let encoded = response.headers_mut().remove(X_ACCEL_REDIRECT);
+        let [plain, encoded] = NAMES_FILE.map(|name| response.headers_mut().remove(name));
         let named = match (plain, encoded) {
             (None, None) => return Ok(response),
             (Some(plain), _) => plain.as_bytes().to_vec(),
@@ -71,12 +66,7 @@ impl Sender {
             );
             return Ok(response);
         }
-        let (program, body) = response.into_parts();
-        // It is let finish, for as long as the client is there. What it prints is nobody's.
-        tokio::spawn(async move {
-            let mut body = body;
-            while let Some(Ok(_)) = body.frame().await {}
-        });
+        let (program, _) = response.into_parts();
         let path = String::from_utf8_lossy(&named);
         let sent = async {
             let below = self.below(&named).ok_or_else(|| {
