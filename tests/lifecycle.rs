@@ -104,6 +104,37 @@ fn a_killed_dcgis_containers_are_gone_within_ten_seconds_of_the_next_start() {
 }
 
 #[test]
+fn what_has_itself_traced_in_a_killed_dcgis_container_ends_with_the_next_start() {
+    let route = format!("{ROUTE}init = false\n");
+    let mut killed = Server::start(&route);
+    let mut connection = killed.connect();
+    // It stops, which its parent, the engine, may take for its end.
+    connection.send("GET /p?text&print=begun&ignore=23&traceme&kill=23&print=on&forever HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = connection.head();
+    assert_eq!(head.status, 200);
+    connection.expect("begun");
+    let variable = format!("REQUEST_ID={}\0", head.id());
+    let programs = || -> Vec<u32> {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| common::processes::variables_of(*pid).contains(&variable)).collect()
+    };
+    let is_traced = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('t'))
+    };
+    wait_until("it is traced", PATIENCE, || {
+        let found = programs();
+        !found.is_empty() && found.iter().all(is_traced)
+    });
+    // Any dcgi that starts from now on, another test's as well, may end it.
+    killed.signal("KILL");
+    killed.wait();
+    let _next = Server::start(&route);
+    wait_until("nothing of it is left", PATIENCE, || programs().is_empty());
+}
+
+#[test]
 fn two_hundred_silent_clients_keep_nobody_out_and_are_shown_the_door() {
     let server = Server::start(&format!("header_timeout = \"2s\"\n{ROUTE}"));
     // By now it has of its executable in memory what it uses, which is large where it is not optimized.
