@@ -32,8 +32,8 @@ impl Catalog {
         Self { directory: directory.into(), nodes: BTreeMap::new() }
     }
 
-    /// Whether a path is above the directory, or the directory itself.
-    pub(crate) fn is_below(&self, path: &str) -> bool {
+    /// Whether the directory is this one, or lies below it.
+    pub(crate) fn lies_in(&self, path: &str) -> bool {
         std::path::Path::new(&self.directory).starts_with(path)
     }
 

@@ -173,12 +173,7 @@ impl Directory {
     }
 
     /// A directory of files that programs name: all that is in it, whoever may read it, and nothing else.
-    pub(super) fn of_named(
-        directory: PathBuf,
-        prefix: String,
-        debug_errors: bool,
-        interrupted: CancellationToken,
-    ) -> Self {
+    pub(super) fn of_named(directory: PathBuf, prefix: String, interrupted: CancellationToken) -> Self {
         // SECURITY: a program may make links in there, and where it is root inside, or dcgi is nobody but its user, what they
         // lead to would be theirs alike. They end in the directory.
         let reader = Reader::User { uid: 0, groups: Vec::new() };
@@ -188,7 +183,8 @@ impl Directory {
             scripts: Scripts::None,
             autoindex: false,
             rewrite: Vec::new(),
-            debug_errors,
+            // Its failures are told by the route whose program named it.
+            debug_errors: false,
             has_siblings: false,
             prefix,
             places: places(),

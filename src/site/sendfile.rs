@@ -39,7 +39,7 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(route: SendFile, interrupted: CancellationToken) -> Self {
         let called = route.called.trim_end_matches('/').to_owned();
-        Self { directory: Directory::of_named(route.directory, called.clone(), false, interrupted), called }
+        Self { directory: Directory::of_named(route.directory, called.clone(), interrupted), called }
     }
 
     /// An answer with the file in it that a program's names, or the program's own. `head` is the request's.

@@ -173,7 +173,7 @@ impl Look<'_> {
                 if catalog.get(&real).is_none() {
                     match is_directory {
                         // It has the whole in it once more, or all of the image.
-                        true if catalog.is_below(&real) => catalog.insert(real.clone(), Node::Other),
+                        true if catalog.lies_in(&real) => catalog.insert(real.clone(), Node::Other),
                         true => self.add(&mut catalog, &real).await?,
                         false => catalog.insert(real.clone(), Node::File),
                     }
