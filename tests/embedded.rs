@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -316,7 +317,19 @@ fn a_program_that_is_killed_is_its_requests_affair() {
 
 #[test]
 fn a_sandbox_that_is_killed_while_it_waits_is_not_missed() {
-    survives(|server| waiting(server)[0], false);
+    let init = Cell::new(0);
+    let victim = |server: &Server| {
+        let victim = waiting(server)[0];
+        init.set(parent(victim));
+        victim
+    };
+    // Its init is who sees that, and it may be a moment until it is its turn.
+    let init_ended = |_: &[Process]| {
+        wait_until("its init has ended", PATIENCE, || {
+            processes().get(&init.get()).is_none_or(|process| process.state == 'Z')
+        });
+    };
+    survives_once(victim, false, init_ended);
 }
 
 #[test]

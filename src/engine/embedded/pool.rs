@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio_util::task::TaskTracker;
@@ -363,6 +365,13 @@ impl Slot {
         }
     }
 
+    /// Whether it has neither ended nor said anything, as it is while it has a sandbox.
+    fn is_silent(&self) -> bool {
+        let mut message = [0; MESSAGE];
+        let said = recv(&self.socket, &mut message, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        said.is_err_and(|error| error == Errno::AGAIN)
+    }
+
     /// Waits until nothing is left of the slot's sandbox: whether the slot is as it was, or why it failed.
     pub(super) async fn vacant(&mut self, template: &Template) -> Result<bool, Option<Failure>> {
         let mut message = [0; MESSAGE];
@@ -401,8 +410,11 @@ impl Sandbox {
         }
     }
 
-    /// Whether it has not died while it waited.
+    /// Whether it has not died while it waited. Where its slot has, it will too, but a moment later.
     fn is_alive(&self) -> bool {
+        if !self.slot.is_silent() {
+            return false;
+        }
         let mut message = [0; MESSAGE];
         loop {
             match self.control.try_read(&mut message) {
