@@ -107,6 +107,14 @@ impl Program {
         self.rootfs.as_ref().map(|_| "`rootfs` is the embedded engine's alone")
     }
 
+    /// The names of its named volumes.
+    pub(crate) fn named_volumes(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().filter_map(|volume| match volume {
+            Volume::Named { name, .. } => Some(&**name),
+            Volume::Bind { .. } => None,
+        })
+    }
+
     /// Why the embedded engine cannot run it, in words that make a sentence; `None` where it can.
     pub fn needs_docker(&self) -> Option<String> {
         let (Network::Bridge | Network::Named(_)) = &self.network else { return None };

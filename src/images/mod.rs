@@ -62,13 +62,13 @@ pub use image::{Image, ImageConfig};
 pub use registry::Progress;
 pub use resolve::PullPolicy;
 pub use taken_over::{Meaning, Superseded};
+pub(crate) use work::Work;
 
 use image::{About, ConfigFile, Record, Shared};
 use lock::Lock;
 use reference::Name;
 use removal::remove_tree;
 use resolve::blocking;
-use work::Work;
 
 /// A directory of images. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -14,14 +14,14 @@ use super::removal::remove_tree;
 /// One directory, removed with all that is in it when this is dropped. Where the process is killed, the next one that opens
 /// the store does it: the lock tells the living from the dead.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(crate) struct Work {
     path: PathBuf,
     lock: Lock,
 }
 
 impl Work {
     /// Makes a directory in `folder`. `store` is the lock that keeps others from looking before this one is locked.
-    pub(super) fn begin(folder: &Path, store: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn begin(folder: &Path, store: &Path) -> Result<Self, StoreError> {
         let path = folder.join(Uuid::now_v7().to_string());
         let made = || -> io::Result<Option<Lock>> {
             let _store = Lock::exclusive(store)?;
@@ -43,7 +43,7 @@ impl Work {
     }
 
     /// Makes a directory in it.
-    pub(super) fn directory(&self, name: &str) -> Result<PathBuf, StoreError> {
+    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf, StoreError> {
         let path = self.path.join(name);
         DirBuilder::new()
             .mode(0o700)
@@ -53,7 +53,7 @@ impl Work {
     }
 
     /// Removes what dead processes have left.
-    pub(super) fn sweep(folder: &Path, store: &Path) -> Result<(), StoreError> {
+    pub(crate) fn sweep(folder: &Path, store: &Path) -> Result<(), StoreError> {
         let failed = |error| StoreError::storage(format!("cannot clear {}", folder.display()), error);
         let dead = || -> io::Result<Vec<Self>> {
             let _store = Lock::exclusive(store)?;

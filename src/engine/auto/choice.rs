@@ -74,7 +74,18 @@ pub(super) enum Why {
     /// Its root is no image but a directory.
     Directory,
     Network(String),
+    /// A named volume is there that Docker has.
     Volume(String),
+    /// A named volume is there that dcgi's store has, where Docker would otherwise serve.
+    OwnVolume(String),
+    /// As [`OwnVolume`](Self::OwnVolume), and the store has no image yet: so nobody can.
+    Torn {
+        volume: String,
+        /// What becomes of the image.
+        image: Box<Why>,
+    },
+    /// Whether Docker has the image, or a volume, is not known: it is to be here, and has not answered yet.
+    Unheard,
     /// Why the embedded engine cannot be had.
     Refused(Arc<str>),
     /// Somebody has put the image into dcgi's store.
@@ -125,6 +136,26 @@ pub(super) enum InDocker {
     Has(String),
 }
 
+/// Whether the Docker Engine of this machine can be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Voice {
+    Answers,
+    /// It is to be here, for its socket is, and does not answer.
+    Silent,
+    /// There is none, or none that we may speak to.
+    Absent,
+}
+
+/// Who has a named volume. What has been written to it is there, and with nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeper {
+    Docker,
+    Store,
+    Nobody,
+    /// Not the store; and Docker does not say.
+    Unknown,
+}
+
 /// How far the take-over of an image is that Docker has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TakeOver {
@@ -154,13 +185,46 @@ pub(super) fn settled(program: &Program, surroundings: &Surroundings) -> Option<
     Some(Decision::docker(Why::Refused(refused.clone())))
 }
 
-/// The choice by where the image is, where nothing else has settled it. `answers` is whether the Docker Engine does now.
+/// The choice by who has the named volumes, where these settle it.
+pub(super) fn by_volumes(volumes: &[(&str, Keeper)]) -> Option<Decision> {
+    let has = |keeper| volumes.iter().find(|(_, found)| *found == keeper);
+    if let Some((name, _)) = has(Keeper::Docker) {
+        return Some(Decision::docker(Why::Volume((*name).to_owned())));
+    }
+    has(Keeper::Unknown).map(|_| Decision::docker(Why::Unheard))
+}
+
+/// The choice by where the image is, where nothing else has settled it: for a program with these named volumes, of which none
+/// is Docker's.
 pub(super) fn by_image(
     program: &Program,
+    volumes: &[(&str, Keeper)],
     known: &Known,
-    answers: bool,
+    docker: Voice,
     take_over: impl FnOnce() -> TakeOver,
 ) -> Decision {
+    let decision = by_image_alone(program, known, docker, take_over);
+    let own = volumes.iter().find(|(_, keeper)| *keeper == Keeper::Store);
+    match (decision, own) {
+        // Docker would make another of the name, and what is written there would be out of sight when the route moves.
+        (Decision { engine: Which::Docker, why }, Some((volume, _))) if why != Why::Unheard => {
+            let volume = (*volume).to_owned();
+            match known.stored {
+                Some(_) => Decision::embedded(Why::OwnVolume(volume)),
+                None => Decision::docker(Why::Torn { volume, image: Box::new(why) }),
+            }
+        }
+        (decision, _) => decision,
+    }
+}
+
+fn by_image_alone(
+    program: &Program,
+    known: &Known,
+    docker: Voice,
+    take_over: impl FnOnce() -> TakeOver,
+) -> Decision {
+    let answers = docker == Voice::Answers;
     if program.pull == PullPolicy::Always {
         return Decision::embedded(Why::Pulled);
     }
@@ -181,6 +245,8 @@ pub(super) fn by_image(
             TakeOver::Failed(why) => Why::Stuck(why),
             TakeOver::Off => Why::Theirs,
         }),
+        // A registry may have another of the name, which is not to be run in its stead.
+        (None, InDocker::Unknown) if docker == Voice::Silent => Decision::docker(Why::Unheard),
         (None, InDocker::Missing | InDocker::Unknown) => Decision::embedded(Why::Nowhere),
     }
 }
@@ -224,6 +290,16 @@ impl fmt::Display for Why {
             Self::Directory => f.write_str("the route's root is a directory"),
             Self::Network(name) => write!(f, "the route asks for network `{name}`"),
             Self::Volume(name) => write!(f, "volume `{name}` is Docker's"),
+            Self::OwnVolume(name) => {
+                write!(f, "dcgi's own store has volume `{name}`, and the image as it was last taken over")
+            }
+            Self::Torn { volume, image } => {
+                write!(
+                    f,
+                    "dcgi's own store has volume `{volume}` and not the image ({image}), so nobody can serve"
+                )
+            }
+            Self::Unheard => f.write_str("what Docker has is not known: it has not answered yet"),
             Self::Refused(why) => f.write_str(why),
             Self::Own { another: false } => f.write_str("dcgi's own store has the image"),
             Self::Own { another: true } => f.write_str(

@@ -8,7 +8,7 @@ use bollard::Docker;
 use bollard::errors::Error;
 use tokio::sync::{Notify, OnceCell};
 
-use super::choice::InDocker;
+use super::choice::{InDocker, Keeper, Voice};
 use crate::agent::Executable;
 use crate::engine::docker::{self, DockerEngine, Endpoint};
 use crate::engine::{EngineError, EngineErrorKind};
@@ -73,6 +73,15 @@ impl Daemon {
         self.silence.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
+    /// The same, and where it does not, whether it is to be there.
+    pub(super) fn voice(&self) -> Voice {
+        match self.answers() {
+            true => Voice::Answers,
+            false if self.endpoint.is_to_be_there() => Voice::Silent,
+            false => Voice::Absent,
+        }
+    }
+
     /// Has it asked soon whether it is there.
     pub(super) fn doubt(&self) {
         self.doubted.notify_one();
@@ -101,12 +110,18 @@ impl Daemon {
         }
     }
 
-    /// Whether it has a volume of this name. Absent where it does not answer.
-    pub(super) async fn has_volume(&self, name: &str) -> Option<bool> {
-        match self.ask(self.client.inspect_volume(name)).await? {
-            Ok(_) => Some(true),
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Some(false),
-            Err(_) => None,
+    /// Whether it has a volume of this name, which the store has not. Asked again first where it has not answered of late.
+    pub(super) async fn keeper_of(&self, name: &str) -> Keeper {
+        if !self.answers() && (self.voice() == Voice::Absent || !self.ping().await) {
+            return match self.voice() {
+                Voice::Absent => Keeper::Nobody,
+                Voice::Answers | Voice::Silent => Keeper::Unknown,
+            };
+        }
+        match self.ask(self.client.inspect_volume(name)).await {
+            Some(Ok(_)) => Keeper::Docker,
+            Some(Err(Error::DockerResponseServerError { status_code: 404, .. })) => Keeper::Nobody,
+            _ => Keeper::Unknown,
         }
     }
 
@@ -140,18 +155,22 @@ impl Daemon {
         *before = silence;
     }
 
-    /// The engine, connected to where that has not been done. Until then it is asked first, so that nobody waits long for
-    /// one that hangs.
+    /// The engine, connected to where that has not been done. While it does not answer it is asked first, so that nobody waits
+    /// long for one that hangs.
     pub(super) async fn engine(&self) -> Result<&DockerEngine, EngineError> {
-        if let Some(engine) = self.engine.get() {
-            return Ok(engine);
+        match self.engine.get() {
+            Some(engine) if self.answers() => Ok(engine),
+            _ if !self.ping().await => Err(self.unreachable()),
+            Some(engine) => Ok(engine),
+            None => self.connect().await,
         }
-        if !self.ping().await {
-            let what = format!("no Docker Engine answers at {}", self.endpoint);
-            let why = self.silence().unwrap_or_else(|| "it has just gone".into());
-            return Err(EngineError::new(EngineErrorKind::Unreachable, what).because(why.to_string()));
-        }
-        self.connect().await
+    }
+
+    /// That it does not answer, as an error.
+    pub(super) fn unreachable(&self) -> EngineError {
+        let what = format!("no Docker Engine answers at {}", self.endpoint);
+        let why = self.silence().unwrap_or_else(|| "it has just gone".into());
+        EngineError::new(EngineErrorKind::Unreachable, what).because(why.to_string())
     }
 
     /// The same without asking first.

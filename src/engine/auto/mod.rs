@@ -22,7 +22,7 @@ mod daemon;
 mod survey;
 mod take_over;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -33,17 +33,16 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
 
 use super::docker::Endpoint;
-use super::embedded::EmbeddedEngine;
+use super::embedded::{self, EmbeddedEngine};
 use super::images::{self, Images, Source};
 use super::{
     Engine, EngineError, EngineErrorKind, Folder, ImageConfig, Invocation, Process, Program, PullPolicy,
-    Volume,
 };
 use crate::agent::Executable;
 use crate::images::Store;
 use crate::reason::Reason;
 pub use choice::{Choice, EngineChoice};
-use choice::{Decision, Known, Surroundings, Which, Why};
+use choice::{Decision, Keeper, Known, Surroundings, Which, Why};
 use daemon::Daemon;
 pub use survey::survey;
 use take_over::TakeOvers;
@@ -76,8 +75,8 @@ struct Shared {
     surroundings: Surroundings,
     /// What image names mean, in the store and in Docker, remembered for a short while.
     images: Images<Arc<Known>>,
-    /// Which volumes are Docker's, once it has said so. For good: a route's data stays where it is.
-    volumes: Mutex<HashMap<String, bool>>,
+    /// The named volumes that Docker has, or makes. For good: a route's data stays where it is.
+    dockers_volumes: Mutex<HashSet<String>>,
     take_overs: TakeOvers,
     /// Where each route's requests went last.
     seats: Mutex<HashMap<Arc<str>, Seat>>,
@@ -159,7 +158,7 @@ impl AutoEngineBuilder {
             daemon,
             surroundings,
             images: Images::default(),
-            volumes: Mutex::default(),
+            dockers_volumes: Mutex::default(),
             take_overs: TakeOvers::new(take_over),
             seats: Mutex::default(),
             untidy: AtomicBool::new(true),
@@ -185,7 +184,7 @@ impl Engine for AutoEngine {
     fn image<'a>(&'a self, program: &'a Program) -> BoxFuture<'a, Result<ImageConfig, EngineError>> {
         async move {
             let decision = self.shared.decide(program).await;
-            let found = self.shared.engine(decision.engine).await?.image(program).await;
+            let found = self.shared.engine(program, &decision).await?.image(program).await;
             let Err(error) = found else { return found };
             if error.kind() != EngineErrorKind::ImageMissing || decision.why == Why::Configured {
                 return Err(error);
@@ -195,7 +194,7 @@ impl Engine for AutoEngine {
                 self.shared.images.forget(&program.image);
                 let again = self.shared.decide(program).await;
                 if again != decision {
-                    return self.shared.engine(again.engine).await?.image(program).await;
+                    return self.shared.engine(program, &again).await?.image(program).await;
                 }
             }
             Err(self.shared.missing(program, decision.engine, &error))
@@ -212,7 +211,7 @@ impl Engine for AutoEngine {
             // For its words where the image is missing.
             self.image(program).await?;
             let decision = self.shared.decide(program).await;
-            self.shared.engine(decision.engine).await?.folder(program, path).await
+            self.shared.engine(program, &decision).await?.folder(program, path).await
         }
         .boxed()
     }
@@ -227,7 +226,7 @@ impl Engine for AutoEngine {
             self.image(program).await?;
             let decision = self.shared.decide(program).await;
             self.shared.seat(route, program, &decision);
-            self.shared.engine(decision.engine).await?.prepare(program, route).await
+            self.shared.engine(program, &decision).await?.prepare(program, route).await
         }
         .boxed()
     }
@@ -242,7 +241,7 @@ impl Engine for AutoEngine {
             let decision = shared.decide(program).await;
             let route = invocation.route.clone();
             shared.seat(&route, program, &decision);
-            let engine = shared.engine(decision.engine).await?;
+            let engine = shared.engine(program, &decision).await?;
             let started = engine.start(program, invocation).await;
             if !shared.is_seated(&route, decision.engine) {
                 // It has moved meanwhile: nothing is to wait here for the next request.
@@ -302,20 +301,31 @@ impl Shared {
         if let Some(settled) = choice::settled(program, &self.surroundings) {
             return settled;
         }
-        for volume in &program.volumes {
-            if let Volume::Named { name, .. } = volume
-                && self.is_dockers(name).await
-            {
-                return Decision::docker(Why::Volume(name.clone()));
-            }
+        let mut volumes = Vec::new();
+        for name in program.named_volumes() {
+            let keeper = match self.known_keeper_of(name) {
+                Some(keeper) => keeper,
+                None => self.daemon.keeper_of(name).await,
+            };
+            volumes.push((name, keeper));
+        }
+        if let Some(settled) = choice::by_volumes(&volumes) {
+            return settled;
         }
         // What may be pulled is the chosen engine's to pull.
         let known = self.images.get(self, &program.image, PullPolicy::Never).await.unwrap_or_default();
-        self.by_image(program, &known)
+        let decision = self.by_image(program, &volumes, &known);
+        if decision.why != Why::Unheard || !self.daemon.ping().await {
+            return decision;
+        }
+        self.images.forget(&program.image);
+        let known = self.images.get(self, &program.image, PullPolicy::Never).await.unwrap_or_default();
+        self.by_image(program, &volumes, &known)
     }
 
-    fn by_image(&self, program: &Program, known: &Known) -> Decision {
-        choice::by_image(program, known, self.daemon.answers(), || self.take_overs.of(&program.image))
+    fn by_image(&self, program: &Program, volumes: &[(&str, Keeper)], known: &Known) -> Decision {
+        let take_over = || self.take_overs.of(&program.image);
+        choice::by_image(program, volumes, known, self.daemon.voice(), take_over)
     }
 
     /// The same by what is known already.
@@ -323,40 +333,54 @@ impl Shared {
         if let Some(settled) = choice::settled(program, &self.surroundings) {
             return Some(settled.engine);
         }
-        let volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_dockers = |volume: &Volume| matches!(volume, Volume::Named { name, .. } if volumes.get(name).copied().unwrap_or_default());
-        if program.volumes.iter().any(is_dockers) {
-            return Some(Which::Docker);
+        let keeper = |name| (name, self.known_keeper_of(name).unwrap_or(Keeper::Nobody));
+        let volumes: Vec<_> = program.named_volumes().map(keeper).collect();
+        if let Some(settled) = choice::by_volumes(&volumes) {
+            return Some(settled.engine);
         }
-        drop(volumes);
         let known = self.images.recent(&program.image)?;
-        Some(self.by_image(program, &known).engine)
+        Some(self.by_image(program, &volumes, &known).engine)
     }
 
-    /// Whether a named volume is Docker's.
-    async fn is_dockers(&self, volume: &str) -> bool {
-        let known = self.volumes.lock().unwrap_or_else(PoisonError::into_inner).get(volume).copied();
-        if let Some(known) = known {
-            return known;
-        }
-        if !self.daemon.answers() {
-            return false;
-        }
-        let Some(found) = self.daemon.has_volume(volume).await else { return false };
-        self.volumes.lock().unwrap_or_else(PoisonError::into_inner).insert(volume.to_owned(), found);
-        found
+    fn dockers_volumes(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.dockers_volumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One of the engines.
-    async fn engine(&self, which: Which) -> Result<&dyn Engine, EngineError> {
-        match which {
+    /// Who has a named volume, as far as that is known without asking Docker.
+    fn known_keeper_of(&self, volume: &str) -> Option<Keeper> {
+        if self.dockers_volumes().contains(volume) {
+            return Some(Keeper::Docker);
+        }
+        let embedded = self.embedded.as_ref().ok()?;
+        embedded::has_volume(embedded.store(), volume).then_some(Keeper::Store)
+    }
+
+    /// The engine that a decision names.
+    async fn engine(&self, program: &Program, decision: &Decision) -> Result<&dyn Engine, EngineError> {
+        match decision.engine {
+            _ if decision.why == Why::Unheard => {
+                let image = &program.image;
+                let what = format!(
+                    "{}, so nothing of it is known, and image `{image}` is not pulled in its stead; start it, or say \
+                     `engine = \"embedded\"` in the route",
+                    Reason(&self.daemon.unreachable())
+                );
+                Err(EngineError::new(EngineErrorKind::Unreachable, what))
+            }
+            _ if matches!(decision.why, Why::Torn { .. }) => {
+                Err(EngineError::new(EngineErrorKind::Unreachable, decision.why.to_string()))
+            }
             Which::Embedded => match &self.embedded {
                 Ok(embedded) => Ok(embedded),
                 // It will not be there later either.
                 Err(why) => Err(EngineError::new(EngineErrorKind::Refused, why.to_string())),
             },
             Which::Docker => match self.daemon.engine().await {
-                Ok(docker) => Ok(docker),
+                Ok(docker) => {
+                    // It makes those that nobody has yet.
+                    self.dockers_volumes().extend(program.named_volumes().map(str::to_owned));
+                    Ok(docker)
+                }
                 Err(error) => Err(match &self.surroundings.refused {
                     Some(why) => EngineError::new(error.kind(), format!("{why}; {}", Reason(&error))),
                     None => error,

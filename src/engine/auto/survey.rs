@@ -1,11 +1,11 @@
 //! Which engines programs would run on, where none of them is to run.
 
-use super::choice::{self, Choice, Decision, Known, Surroundings, TakeOver, Why};
+use super::choice::{self, Choice, Decision, Keeper, Known, Surroundings, TakeOver, Why};
 use super::daemon::Daemon;
 use super::look_up;
+use crate::engine::Program;
 use crate::engine::docker::Endpoint;
-use crate::engine::embedded::EmbeddedEngine;
-use crate::engine::{Program, Volume};
+use crate::engine::embedded::{self, EmbeddedEngine};
 use crate::images::Store;
 use crate::reason::Reason;
 
@@ -64,13 +64,16 @@ impl<'a> Place<'a> {
         }
         // Where there is none, it is elsewhere.
         let Some(daemon) = &self.daemon else { return Decision::embedded(Why::Nowhere) };
-        for volume in &program.volumes {
-            if let Volume::Named { name, .. } = volume
-                && daemon.answers()
-                && daemon.has_volume(name).await == Some(true)
-            {
-                return Decision::docker(Why::Volume(name.clone()));
-            }
+        let mut volumes = Vec::new();
+        for name in program.named_volumes() {
+            let keeper = match self.store {
+                Some(store) if embedded::has_volume(store, name) => Keeper::Store,
+                _ => daemon.keeper_of(name).await,
+            };
+            volumes.push((name, keeper));
+        }
+        if let Some(settled) = choice::by_volumes(&volumes) {
+            return settled;
         }
         let known = match self.store {
             Some(store) => look_up(store, daemon, &program.image, None).await,
@@ -80,6 +83,6 @@ impl<'a> Place<'a> {
             }
             None => Known::default(),
         };
-        choice::by_image(program, &known, daemon.answers(), || TakeOver::Coming)
+        choice::by_image(program, &volumes, &known, daemon.voice(), || TakeOver::Coming)
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -42,6 +43,14 @@ impl Endpoint {
     /// Whether it is a unix socket, and so an engine of this very machine.
     pub fn is_unix(&self) -> bool {
         matches!(self, Self::Unix(_))
+    }
+
+    /// Whether an engine is meant to answer here: its socket is there, and this user may speak to it.
+    pub(crate) fn is_to_be_there(&self) -> bool {
+        match self {
+            Self::Unix(path) => rustix::fs::access(path, Access::WRITE_OK).is_ok(),
+            Self::Tcp(_) | Self::Tls(..) | Self::Ssh(..) => true,
+        }
     }
 
     /// Whether the engine there is likely to see this machine's files.

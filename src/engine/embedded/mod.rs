@@ -128,8 +128,7 @@ impl EmbeddedEngine {
 
     fn prepare(store: Store) -> Result<Self, EngineError> {
         let host = Host::new(&store.root().join("scratch")).map_err(|error| unusable().because(error))?;
-        let volumes =
-            Volumes::open(store.root().join("volumes")).map_err(|error| unusable().because(error))?;
+        let volumes = Volumes::open(Volumes::folder(&store)).map_err(|error| unusable().because(error))?;
         let zygote = Zygote::start(&host.preparation()).map_err(|error| unusable().because(error))?;
         // What others have left that were killed. Where there is none, nobody has.
         _ = RuntimeDir::sweep(&Instance::current());
@@ -214,6 +213,11 @@ impl EmbeddedEngine {
     pub fn shortcomings() -> Vec<String> {
         Cgroups::discover(&Instance::current(), TaskTracker::new()).shortcomings()
     }
+}
+
+/// Whether a store has a named volume of the embedded engine's. Blocks, for a moment.
+pub(super) fn has_volume(store: &Store, name: &str) -> bool {
+    Volumes::folder(store).join(name).is_dir()
 }
 
 /// What [`EmbeddedEngine::look_at_root`] has found.

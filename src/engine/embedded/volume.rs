@@ -6,11 +6,20 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::base::Base;
 use crate::engine::{EngineError, EngineErrorKind, Program, Volume};
+use crate::images::{Store, Work};
 use crate::sandbox::Rootfs;
+
+/// Below the volumes', where no volume's name leads: those that are being made.
+const DRAFTS: &str = ".new";
+
+/// The same: the lock behind which they are begun.
+const LOCK: &str = ".lock";
 
 /// The directory that has one of each name.
 #[derive(Debug)]
@@ -20,8 +29,15 @@ impl Volumes {
     /// Opens the directory, which is made where it is missing.
     pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
         // Other users of the machine are not to reach a set-user-id file that a program has left in a volume.
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Self(folder))
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join(DRAFTS))?;
+        let new = Self(folder);
+        Work::sweep(&new.path(DRAFTS), &new.path(LOCK)).map_err(io::Error::other)?;
+        Ok(new)
+    }
+
+    /// Where those of a store are.
+    pub(super) fn folder(store: &Store) -> PathBuf {
+        store.root().join("volumes")
     }
 
     /// Where a volume's files are.
@@ -40,7 +56,7 @@ impl Volumes {
                 if volume.is_dir() {
                     continue;
                 }
-                prepare(&volume, base.files(program)?, target).map_err(|error| {
+                self.prepare(&volume, base.files(program)?, target).map_err(|error| {
                     let what = format!("making the volume `{name}`");
                     EngineError::new(EngineErrorKind::Refused, what).because(error)
                 })?;
@@ -48,21 +64,23 @@ impl Volumes {
         }
         Ok(())
     }
-}
 
-/// Makes a volume. As under Docker, a new one begins with what the image has at its place,
-/// owners and modes included.
-fn prepare(volume: &Path, root: Option<Rootfs>, target: &str) -> io::Result<()> {
-    let folder = volume.parent().unwrap_or(Path::new("/"));
-    let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(folder)?;
-    match root.and_then(|rootfs| rootfs.open_directory(target)) {
-        Some(source) => copy(Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())), draft.path())?,
-        None => fs::set_permissions(draft.path(), fs::Permissions::from_mode(0o755))?,
-    }
-    match fs::rename(draft.path(), volume) {
-        // Another process was first.
-        Err(_) if volume.is_dir() => Ok(()),
-        done => done,
+    /// Makes a volume. As under Docker, a new one begins with what the image has at its place, owners and modes included.
+    fn prepare(&self, volume: &Path, root: Option<Rootfs>, target: &str) -> io::Result<()> {
+        let work = Work::begin(&self.path(DRAFTS), &self.path(LOCK)).map_err(io::Error::other)?;
+        let draft = work.directory("volume").map_err(io::Error::other)?;
+        match root.and_then(|rootfs| rootfs.open_directory(target)) {
+            Some(source) => copy(Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())), &draft)?,
+            None => fs::set_permissions(&draft, fs::Permissions::from_mode(0o755))?,
+        }
+        // Never in another's place, though that be empty: somebody may have it mounted by now.
+        match renameat_with(CWD, &draft, CWD, volume, RenameFlags::NOREPLACE) {
+            // Another was first.
+            Err(Errno::EXIST) => Ok(()),
+            // A file system that knows only how to replace.
+            Err(Errno::INVAL) if !volume.is_dir() => fs::rename(draft, volume),
+            done => Ok(done?),
+        }
     }
 }
 

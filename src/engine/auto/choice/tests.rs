@@ -29,7 +29,7 @@ fn says(decision: Option<Decision>, expected: &str) {
 /// What is chosen by the image, where Docker answers, nothing was tried, and a take-over is possible.
 fn chosen(stored: Option<Meaning>, docker: InDocker) -> String {
     let known = Known { stored, docker };
-    Choice::from(by_image(&program(), &known, true, || TakeOver::Coming)).to_string()
+    Choice::from(by_image(&program(), &[], &known, Voice::Answers, || TakeOver::Coming)).to_string()
 }
 
 fn own() -> Option<Meaning> {
@@ -129,18 +129,59 @@ fn an_image_that_is_nowhere_is_for_the_embedded_engine_to_pull() {
 }
 
 #[test]
+fn what_an_engine_has_that_is_to_be_here_and_was_not_heard_is_not_guessed() {
+    let by = |docker, voice| {
+        let known = Known { stored: None, docker };
+        by_image(&program(), &[], &known, voice, || panic!("nobody asks"))
+    };
+    assert_eq!(by(InDocker::Unknown, Voice::Silent), Decision::docker(Why::Unheard));
+    assert_eq!(by(InDocker::Unknown, Voice::Absent), Decision::embedded(Why::Nowhere));
+    // It has said so.
+    assert_eq!(by(InDocker::Missing, Voice::Silent), Decision::embedded(Why::Nowhere));
+}
+
+// === by the named volumes ===
+
+#[test]
+fn a_volume_stays_with_whoever_has_it() {
+    let volume = || Some(Decision::docker(Why::Volume("data".to_owned())));
+    assert_eq!(by_volumes(&[("data", Keeper::Docker)]), volume());
+    assert_eq!(by_volumes(&[("new", Keeper::Unknown), ("data", Keeper::Docker)]), volume());
+    assert_eq!(by_volumes(&[("data", Keeper::Unknown)]), Some(Decision::docker(Why::Unheard)));
+    assert_eq!(by_volumes(&[("data", Keeper::Store), ("new", Keeper::Nobody)]), None);
+}
+
+#[test]
+fn docker_does_not_serve_where_the_store_has_the_volume() {
+    let own = [("new", Keeper::Nobody), ("data", Keeper::Store)];
+    let by = |stored, docker| {
+        let known = Known { stored, docker };
+        Choice::from(by_image(&program(), &own, &known, Voice::Answers, || TakeOver::Coming)).to_string()
+    };
+    assert_eq!(by(taken_over(THE_ID), has(THE_ID)), "embedded: image taken over from Docker");
+    assert_eq!(
+        by(taken_over("sha256:before"), has(THE_ID)),
+        "embedded: dcgi's own store has volume `data`, and the image as it was last taken over"
+    );
+    assert_eq!(
+        by(None, has(THE_ID)),
+        "docker: dcgi's own store has volume `data` and not the image (until its image is taken over), so nobody can serve"
+    );
+}
+
+#[test]
 fn what_is_always_pulled_is_not_taken_over() {
     let mut program = program();
     program.pull = PullPolicy::Always;
     let known = Known { stored: None, docker: has(THE_ID) };
-    let decision = by_image(&program, &known, true, || panic!("nobody asks"));
+    let decision = by_image(&program, &[], &known, Voice::Answers, || panic!("nobody asks"));
     assert_eq!(decision, Decision::embedded(Why::Pulled));
 }
 
 #[test]
 fn while_docker_does_not_answer_what_was_taken_over_serves() {
     let by = |stored: Option<Meaning>, docker: InDocker| {
-        by_image(&program(), &Known { stored, docker }, false, || panic!("nobody asks"))
+        by_image(&program(), &[], &Known { stored, docker }, Voice::Silent, || panic!("nobody asks"))
     };
     assert_eq!(by(taken_over(THE_ID), has(THE_ID)), Decision::embedded(Why::TakenOver));
     assert_eq!(by(taken_over("sha256:before"), has(THE_ID)), Decision::embedded(Why::LastTakenOver));
@@ -152,11 +193,12 @@ fn while_docker_does_not_answer_what_was_taken_over_serves() {
 #[test]
 fn a_take_over_that_failed_leaves_docker_serving_and_is_told() {
     let known = Known { stored: taken_over("sha256:before"), docker: has(THE_ID) };
-    let decision = by_image(&program(), &known, true, || TakeOver::Failed("the disk is full".into()));
+    let decision =
+        by_image(&program(), &[], &known, Voice::Answers, || TakeOver::Failed("the disk is full".into()));
     assert_eq!(
         Choice::from(decision).to_string(),
         "docker: the image cannot be taken over: the disk is full"
     );
-    let decision = by_image(&program(), &known, true, || TakeOver::Off);
+    let decision = by_image(&program(), &[], &known, Voice::Answers, || TakeOver::Off);
     assert_eq!(Choice::from(decision).to_string(), "docker: the image is Docker's and not taken over");
 }
