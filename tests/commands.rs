@@ -237,7 +237,7 @@ fn check_looks_into_root_directories() {
         ("/none", "is not there"),
         ("/empty", "is empty: unpack a root file system there"),
         ("/programless", "has no /app/x, which `command` (or `entrypoint`) names"),
-        ("/stranger", "no user `nosuch` in its /etc/passwd"),
+        ("/stranger", "/root: no user `nosuch` in its /etc/passwd"),
     ] {
         let warning = format!("warning: route `{route}`: ");
         let line =

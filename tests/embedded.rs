@@ -521,7 +521,10 @@ fn is_refused(more: &str, why: &str) {
 
 #[test]
 fn a_user_that_the_image_does_not_know_is_named() {
-    is_refused("user = \"nobody\"", "the image has no user `nobody` in its /etc/passwd");
+    is_refused(
+        "user = \"nobody\"",
+        "looking up the user of image `test/probe`: no user `nobody` in its /etc/passwd",
+    );
 }
 
 #[test]

@@ -47,15 +47,16 @@ pub(crate) fn opened(root: &Root, name: &str) -> Result<Rootfs, PlanError> {
     rootfs.map_err(|error| PlanError::missing(format!("opening the files of {name}")).because(error))
 }
 
-/// Who a program is that is to be this `user`: nobody in particular on this machine, where nobody is said.
+/// Who a program is that is to be this `user`: nobody in particular on this machine, where nobody is said. `name` is what
+/// messages call the root.
 ///
 /// # Errors
 /// Where the root has no such user.
-pub(crate) fn user_of(root: &Root, rootfs: &Rootfs, user: &str) -> Result<User, PlanError> {
+pub(crate) fn user_of(root: &Root, name: &str, rootfs: &Rootfs, user: &str) -> Result<User, PlanError> {
     match root {
         Root::Machine { .. } if user.is_empty() => Ok(user::unprivileged(rootfs)),
         _ => user::resolve(rootfs, user)
-            .map_err(|error| PlanError::refused("looking up the user").because(error)),
+            .map_err(|error| PlanError::refused(format!("looking up the user of {name}")).because(error)),
     }
 }
 
@@ -66,7 +67,7 @@ pub(crate) fn user_of(root: &Root, rootfs: &Rootfs, user: &str) -> Result<User, 
 pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<Plan, PlanError> {
     let rootfs = opened(&spec.root, &spec.name)?;
     let own_network = spec.network == Network::Own;
-    let user = user_of(&spec.root, &rootfs, &spec.user)?;
+    let user = user_of(&spec.root, &spec.name, &rootfs, &spec.user)?;
     for place in THE_KERNELS {
         // SECURITY: what is mounted there, hidden and protected is found by name. A link in an image would lead the
         // names of what is protected elsewhere.

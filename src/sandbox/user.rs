@@ -15,9 +15,9 @@ pub(crate) struct User {
     pub(crate) home: String,
 }
 
-/// No such user or group in the image.
+/// No such user or group in the root.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the image has no {kind} `{name}` in its /etc/{file}")]
+#[error("no {kind} `{name}` in its /etc/{file}")]
 pub(super) struct UnknownUser {
     kind: &'static str,
     file: &'static str,
@@ -133,8 +133,8 @@ mod tests {
     #[test]
     fn an_unknown_name_is_an_error_that_says_where_it_was_looked_for() {
         let error = |spec| resolve_in(PASSWD, GROUP, spec).unwrap_err().to_string();
-        assert_eq!(error("nobody"), "the image has no user `nobody` in its /etc/passwd");
-        assert_eq!(error("root:wheel"), "the image has no group `wheel` in its /etc/group");
-        assert_eq!(error("4294967295"), "the image has no user `4294967295` in its /etc/passwd");
+        assert_eq!(error("nobody"), "no user `nobody` in its /etc/passwd");
+        assert_eq!(error("root:wheel"), "no group `wheel` in its /etc/group");
+        assert_eq!(error("4294967295"), "no user `4294967295` in its /etc/passwd");
     }
 }

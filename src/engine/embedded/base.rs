@@ -196,7 +196,7 @@ pub(super) fn survey(program: &Program) -> (Option<User>, Vec<EngineError>) {
         };
         EngineError::new(EngineErrorKind::Refused, format!("{what} has no {name}, {why}"))
     });
-    let user = crate::sandbox::user_of(&root, &rootfs, program.user.as_deref().unwrap_or_default());
+    let user = crate::sandbox::user_of(&root, &what, &rootfs, program.user.as_deref().unwrap_or_default());
     let (user, unknown) = match user {
         Ok(user) => (Some(user), None),
         Err(error) => (None, Some(error.into())),
