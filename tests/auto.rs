@@ -89,6 +89,15 @@ impl Place {
         })
     }
 
+    /// The image alone, at `/`: by `dcgi run`, which reads no configuration.
+    fn run(&self) -> Server {
+        Server::start_under(Under::Docker, "", |command| {
+            *command = Command::new(env!("CARGO_BIN_EXE_dcgi"));
+            command.args(["run", &self.image, "-l", "127.0.0.1:0"]).stdin(Stdio::null());
+            command.env("DCGI_STORE", self.store());
+        })
+    }
+
     /// With its Docker Engine behind a gate.
     fn serve_through(&self, gate: &Gate, more: &str) -> Server {
         self.serve_with(more, |command| {
@@ -467,6 +476,25 @@ fn an_imported_image_is_served_by_dcgi_run_where_docker_is_there() {
     Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(answer, ("embedded", "own".to_owned()));
+}
+
+#[test]
+fn dcgi_run_has_an_image_of_dockers_taken_over_and_follows_its_name_and_no_request_fails() {
+    let place = Place::with_image("one");
+    let server = place.run();
+    let path = WHO.replace("/p?", "/?");
+    let stop = Arc::default();
+    let asking = asked_steadily(&server, &path, &stop);
+    let answer = || who(&server.get(&path));
+    server.wait_for_log("its requests go to embedded: image taken over from Docker");
+    for _ in 0..2 {
+        assert_eq!(answer(), ("embedded", "one".to_owned()));
+    }
+    place.build("two");
+    wait_until("the new image answers", PATIENCE, || answer().1 == "two");
+    wait_until("that is taken over too", PATIENCE, || answer() == ("embedded", "two".to_owned()));
+    stop.store(true, Ordering::Relaxed);
+    never_went_back(&asking.join().unwrap(), &["one", "two"]);
 }
 
 #[test]
