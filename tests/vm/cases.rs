@@ -13,7 +13,7 @@ use libtest_mimic::{Arguments, Trial};
 use rustix::fs::{XattrFlags, setxattr};
 use tempfile::TempDir;
 
-use crate::common::embedded::{Process, Store, cgroups_of, named, processes, store_with};
+use crate::common::embedded::{Process, Store, cgroups_of, descendants, named, processes, store_with};
 use crate::common::engine::{open_folder, shared_folder, take_back_cgroups};
 use crate::common::server::FOLDER;
 use crate::common::{Connection, PATIENCE, Server, Under, wait_until};
@@ -456,9 +456,11 @@ fn when_it_is_stopped_what_runs_finishes_and_nothing_is_left() {
 }
 
 fn when_it_is_killed_it_is_started_again_and_nothing_of_the_first_is_left() {
-    let mut slow = ask("/slow");
-    slow.read_exact(&mut [0; 1]).unwrap();
+    let mut endless = ask("/endless");
+    endless.read_exact(&mut [0; 1]).unwrap();
     let first = main_pid();
+    wait_until("its program runs on", PATIENCE, || !named(first, "sleep").is_empty());
+    let of_first: BTreeSet<_> = descendants(first).into_iter().map(|process| process.pid).collect();
     systemctl(&["kill", "--kill-who", "main", "--signal", "KILL", "dcgi"]);
     wait_until("another is started", PATIENCE, || {
         let next = main_pid();
@@ -467,6 +469,7 @@ fn when_it_is_killed_it_is_started_again_and_nothing_of_the_first_is_left() {
             && systemctl(&["show", "--property", "ActiveState", "--value", "dcgi"]) == "active"
     });
     assert!(answer("/").contains("served\n"));
+    wait_until("its processes are gone", PATIENCE, || !processes().keys().any(|pid| of_first.contains(pid)));
     wait_until("its groups are removed", PATIENCE, || cgroups_of(first).is_empty());
 }
 
