@@ -14,7 +14,7 @@ use common::docker::{self, docker};
 use common::embedded::named;
 use common::engine::import_probe_as;
 use common::processes::{name_of, parent_of, variables_of};
-use common::{Connection, PATIENCE, Server, Under, encoded, wait_until};
+use common::{Connection, Done, PATIENCE, Server, Under, encoded, wait_until};
 
 /// How long an engine on a busy machine may take to make a container.
 const A_WHILE: Duration = Duration::from_secs(60);
@@ -268,6 +268,7 @@ fn a_thousand_connections_at_once_are_answered_by_sixteen_programs(place: &Place
             }
             most
         });
+        let _done = Done(&is_done);
         for mut connection in connections {
             let response = connection.response();
             assert_eq!((response.status, response.text().as_str()), (200, "served"));
