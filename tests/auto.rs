@@ -461,20 +461,10 @@ fn what_is_imported_while_an_image_is_taken_over_wins() {
 fn an_imported_image_is_served_by_dcgi_run_where_docker_is_there() {
     let place = Place::new();
     place.import("own");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
-        .args(["run", &place.image, "-l", "127.0.0.1:0"])
-        .env("DCGI_STORE", place.store())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let mut said = std::io::BufReader::new(child.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
-    let address = line.trim().strip_prefix("dcgi listens on http://").unwrap().parse().unwrap();
-    let answer = who(&Connection::open(address).get(&WHO.replace("/p?", "/?")));
-    Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut server = place.run();
+    let answer = who(&server.get(&WHO.replace("/p?", "/?")));
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
     assert_eq!(answer, ("embedded", "own".to_owned()));
 }
 
