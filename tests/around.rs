@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::embedded::Store;
-use common::{Connection, Response, Server};
+use common::{Connection, Done, Response, Server};
 use tempfile::TempDir;
 
 /// A directory of scripts and files, and what serves it.
@@ -411,12 +411,12 @@ fn a_users_file_that_is_replaced_costs_nobody_a_request() {
                 write(&hashed(&format!("user{number}"), "x", "-apr1"));
             }
         });
+        let _done = Done(&done);
         let mut connection = site.server.connect();
         for number in 0..1000 {
             connection.send(format!("GET /page.html HTTP/1.1\r\nHost: h\r\n{}\r\n", basic("ada:secret")));
             assert_eq!(connection.response().status, 200, "request {number}");
         }
-        done.store(true, Ordering::Relaxed);
     });
     // Who is struck from it is out within a moment.
     fs::write(&users, hashed("bob", "secret", "-apr1")).unwrap();

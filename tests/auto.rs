@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -86,6 +86,15 @@ impl Place {
         Server::start_under(Under::Docker, &config, |command| {
             command.env("DCGI_STORE", self.store());
             change(command);
+        })
+    }
+
+    /// The image alone, at `/`: by `dcgi run`, which reads no configuration.
+    fn run(&self) -> Server {
+        Server::start_under(Under::Docker, "", |command| {
+            *command = Command::new(env!("CARGO_BIN_EXE_dcgi"));
+            command.args(["run", &self.image, "-l", "127.0.0.1:0"]).stdin(Stdio::null());
+            command.env("DCGI_STORE", self.store());
         })
     }
 
@@ -203,21 +212,32 @@ fn fifty_requests_at_once_take_an_image_over_once() {
     assert_eq!((times(&server.log(), BEGUN), gate.exports()), (1, 1), "{}", server.log());
 }
 
-/// Asks one request after the other until told to stop: when each was sent, who answered, and from which version.
+/// Asks one request after the other until told to stop: when each was sent, who answered, and from which version. None may
+/// fail.
 fn asked_steadily(
     server: &Server,
+    path: &str,
     stop: &Arc<AtomicBool>,
 ) -> std::thread::JoinHandle<Vec<(Instant, String, String)>> {
-    let (address, stop) = (server.address, stop.clone());
+    let (address, path, stop) = (server.address, path.to_owned(), stop.clone());
     std::thread::spawn(move || {
         let mut answers = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             let sent = Instant::now();
-            let (engine, version) = who(&Connection::open(address).get(WHO));
+            let (engine, version) = who(&Connection::open(address).get(&path));
             answers.push((sent, engine.to_owned(), version));
         }
         answers
     })
+}
+
+/// Asserts that once a version was there, no older one came again.
+#[track_caller]
+fn never_went_back(answers: &[(Instant, String, String)], versions: &[&str]) {
+    let answered: Vec<_> = answers.iter().map(|(_, _, version)| version.as_str()).collect();
+    let mut in_order = answered.clone();
+    in_order.sort_by_key(|version| versions.iter().position(|known| known == version));
+    assert_eq!(answered, in_order);
 }
 
 #[test]
@@ -226,7 +246,7 @@ fn an_image_that_is_built_anew_is_served_within_two_seconds_and_no_request_fails
     let gate = Gate::before(&own_engine());
     let server = place.serve_through(&gate, "");
     let stop = Arc::default();
-    let asking = asked_steadily(&server, &stop);
+    let asking = asked_steadily(&server, WHO, &stop);
     wait_for(&server, "embedded", "one");
     let before = place.stored("images");
     gate.shut();
@@ -251,11 +271,7 @@ fn an_image_that_is_built_anew_is_served_within_two_seconds_and_no_request_fails
     };
     assert_eq!(late(built, &["one"]), []);
     assert_eq!(late(built_again, &["one", "two"]), []);
-    // Once a version was there, no older one came again.
-    let versions: Vec<_> = answers.iter().map(|(_, _, version)| version.as_str()).collect();
-    let mut in_order = versions.clone();
-    in_order.sort_by_key(|version| ["one", "two", "three"].iter().position(|v| v == version));
-    assert_eq!(versions, in_order);
+    never_went_back(&answers, &["one", "two", "three"]);
     // Nobody's name means them any more.
     wait_until("the images before are removed", PATIENCE, || {
         let now = place.stored("images");
@@ -291,14 +307,16 @@ fn a_take_over_that_is_stopped_with_the_server_leaves_nothing() {
 }
 
 #[test]
-fn shared_and_waiting_containers_move_too() {
+fn shared_and_waiting_containers_move_too_and_no_request_fails() {
     let place = Place::with_image("one");
     let gate = Gate::before(&own_engine());
     gate.shut();
     let shared = place.route("isolation = \"shared\"").replace("\"/p\"", "\"/shared\"");
     let server = place.serve_through(&gate, &format!("warm = 1\n{shared}"));
     let shared = WHO.replace("/p?", "/shared?");
-    wait_until("the shared container is up", PATIENCE, || server.get(&shared).status == 200);
+    let stop = Arc::default();
+    // Who finds no container waits for one.
+    let asking = asked_steadily(&server, &shared, &stop);
     assert_eq!(who(&server.get(&shared)).0, "docker");
     served_by(&server, "docker", "one");
     gate.open();
@@ -309,8 +327,7 @@ fn shared_and_waiting_containers_move_too() {
     gate.shut();
     place.build("two");
     wait_until("Docker serves the new image", PATIENCE, || {
-        let response = server.get(&shared);
-        response.status == 200 && who(&response) == ("docker", "two".to_owned())
+        who(&server.get(&shared)) == ("docker", "two".to_owned())
     });
     gate.open();
     wait_until("it has moved again", PATIENCE, || {
@@ -318,6 +335,8 @@ fn shared_and_waiting_containers_move_too() {
         assert_eq!(version, "two");
         engine == "embedded"
     });
+    stop.store(true, Ordering::Relaxed);
+    never_went_back(&asking.join().unwrap(), &["one", "two"]);
 }
 
 #[test]
@@ -442,21 +461,30 @@ fn what_is_imported_while_an_image_is_taken_over_wins() {
 fn an_imported_image_is_served_by_dcgi_run_where_docker_is_there() {
     let place = Place::new();
     place.import("own");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dcgi"))
-        .args(["run", &place.image, "-l", "127.0.0.1:0"])
-        .env("DCGI_STORE", place.store())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let mut said = std::io::BufReader::new(child.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
-    let address = line.trim().strip_prefix("dcgi listens on http://").unwrap().parse().unwrap();
-    let answer = who(&Connection::open(address).get(&WHO.replace("/p?", "/?")));
-    Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut server = place.run();
+    let answer = who(&server.get(&WHO.replace("/p?", "/?")));
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
     assert_eq!(answer, ("embedded", "own".to_owned()));
+}
+
+#[test]
+fn dcgi_run_has_an_image_of_dockers_taken_over_and_follows_its_name_and_no_request_fails() {
+    let place = Place::with_image("one");
+    let server = place.run();
+    let path = WHO.replace("/p?", "/?");
+    let stop = Arc::default();
+    let asking = asked_steadily(&server, &path, &stop);
+    let answer = || who(&server.get(&path));
+    server.wait_for_log("its requests go to embedded: image taken over from Docker");
+    for _ in 0..2 {
+        assert_eq!(answer(), ("embedded", "one".to_owned()));
+    }
+    place.build("two");
+    wait_until("the new image answers", PATIENCE, || answer().1 == "two");
+    wait_until("that is taken over too", PATIENCE, || answer() == ("embedded", "two".to_owned()));
+    stop.store(true, Ordering::Relaxed);
+    never_went_back(&asking.join().unwrap(), &["one", "two"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::embedded::{
     Process, Store, cgroups_of, descendants, named, processes, store_with, wait_until_idle,
 };
-use common::{Connection, PATIENCE, Server, pause, wait_until};
+use common::{Connection, Done, PATIENCE, Server, pause, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn probe() -> Store {
@@ -147,7 +147,12 @@ fn what_outlived_its_dcgi_ends_with_the_next_start() {
     assert!(!server.wait().success());
     assert!(process.try_wait().unwrap().is_none(), "it has not outlived its dcgi");
     let next = store.serve(ROUTE);
-    assert_eq!(process.wait().unwrap().signal(), Some(9));
+    let mut ended = None;
+    wait_until("what has outlived it ends", PATIENCE, || {
+        ended = process.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().signal(), Some(9));
     wait_until("its groups are removed", PATIENCE, || groups.iter().all(|group| !group.exists()));
     assert_eq!(next.get("/?text&print=served").text(), "served");
 }
@@ -354,15 +359,6 @@ fn a_request_that_has_no_answer_yet_when_the_zygote_is_killed_fails_at_once() {
     let response = connection.response();
     assert!(matches!(response.status, 502 | 503), "{response:?}");
     end(server, &seen);
-}
-
-/// Says so when it is dropped, by a panic as well.
-struct Done<'a>(&'a AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::docker::{PrivateEngine, docker};
 use common::engine::{open_folder, shared_folder};
 use common::server::unique_path;
-use common::{PATIENCE, Server, pause, wait_until};
+use common::{PATIENCE, Server, wait_until};
 
 const ROUTE: &str = "[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\nwarm = 0\n";
 
@@ -110,7 +110,8 @@ fn half_a_body_has_no_end(busy: &Busy) {
         move |client| Ok(WhileBusy(client, busy.clone()))
     });
     // By the engine's own stream: what is process 1 has no agent.
-    let route = ROUTE.replace("warm = 0", "init = false\nrequest_body = \"stream\"\nkill_grace = \"0s\"");
+    let lines = "init = false\nrequest_body = \"stream\"\nkill_grace = \"0s\"\nmax_concurrency = 1";
+    let route = ROUTE.replace("warm = 0", lines);
     let route = format!("{route}volumes = [\"{}:/data\"]\n", folder.path().display());
     let server = Server::start_with(&route, |command| {
         command.env("DOCKER_HOST", format!("tcp://{}", relay.0));
@@ -122,9 +123,11 @@ fn half_a_body_has_no_end(busy: &Busy) {
     wait_until("the program reads", PATIENCE, || has("begun"));
     busy.set(true);
     drop(connection);
-    wait_until("the container is to be removed", PATIENCE, || busy.has_held("DELETE "));
-    // Longer than whoever has answered waits until nothing is left.
-    pause(Duration::from_secs(12));
+    wait_until("the container is to be removed", PATIENCE, || busy.has_held_a_removal());
+    // Whoever waits for the container's end gives up sooner or later. The last of them gives its place to another.
+    assert_eq!(server.get("/p?text&print=served").status, 503, "two have the one place");
+    let is_served = || server.get("/p?text&print=served").text() == "served";
+    wait_until("its place is another's", 3 * PATIENCE, is_served);
     assert!(!has("end"), "the program has seen the end of half a body");
     busy.set(false);
     wait_until("the program is gone", PATIENCE, || server.containers() == 0);
@@ -374,55 +377,63 @@ impl Duplex for TcpStream {
     }
 }
 
-/// An engine that hears nothing while it is busy, but that connections are closed.
+/// An engine that comes to no removal while it is busy. It hears that connections are closed.
 #[derive(Clone, Default)]
 struct Busy(Arc<(Mutex<Held>, Condvar)>);
 
 #[derive(Default)]
 struct Held {
     is_busy: bool,
-    bytes: Vec<u8>,
-    /// When it has heard this, it says nothing any more.
+    /// Whether it has been asked for a removal meanwhile.
+    has_held: bool,
+    /// When it has heard this, it says nothing any more to whoever has said it.
     mutes: Option<&'static str>,
-    is_mute: bool,
+    /// The connection on which it says nothing.
+    mute: Option<usize>,
+    connections: usize,
 }
 
 impl Busy {
-    /// One that is to be busy once it has heard this, in that it says nothing.
+    /// One that is to be busy once it has heard this, and does not answer that.
     fn once_it_has_heard(what: &'static str) -> Self {
         let held = Held { mutes: Some(what), ..Held::default() };
         Self(Arc::new((Mutex::new(held), Condvar::new())))
     }
 
-    /// It hears nothing from here on, or hears and says all.
+    /// It comes to no removal from here on, or does and says all.
     fn set(&self, busy: bool) {
         let mut state = self.0.0.lock().unwrap();
         state.is_busy = busy;
-        state.is_mute &= busy;
+        state.mute = state.mute.filter(|_| busy);
         self.0.1.notify_all();
     }
 
-    fn has(bytes: &[u8], what: &str) -> bool {
-        bytes.windows(what.len()).any(|window| window == what.as_bytes())
+    fn has_held_a_removal(&self) -> bool {
+        self.0.0.lock().unwrap().has_held
     }
 
-    /// Whether this is among what it is yet to hear.
-    fn has_held(&self, what: &str) -> bool {
-        Self::has(&self.0.0.lock().unwrap().bytes, what)
-    }
-
-    fn say(&self) {
-        let state = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(state, |state| state.is_mute).unwrap());
-    }
-
-    fn hold(&self, bytes: &[u8]) {
+    /// A number for a new connection.
+    fn connection(&self) -> usize {
         let mut state = self.0.0.lock().unwrap();
-        if state.is_busy {
-            state.bytes.extend_from_slice(bytes);
+        state.connections += 1;
+        state.connections
+    }
+
+    fn say(&self, connection: usize) {
+        let state = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(state, |state| state.mute == Some(connection)).unwrap());
+    }
+
+    fn hear(&self, connection: usize, bytes: &[u8]) {
+        let has = |what: &str| bytes.windows(what.len()).any(|window| window == what.as_bytes());
+        let mut state = self.0.0.lock().unwrap();
+        if state.mutes.take_if(|what| has(what)).is_some() {
+            state.mute = Some(connection);
         }
-        state.is_mute |= state.mutes.take_if(|what| Self::has(bytes, what)).is_some();
-        drop(self.0.1.wait_while(state, |state| state.is_busy).unwrap());
+        if has("DELETE ") {
+            state.has_held |= state.is_busy;
+            drop(self.0.1.wait_while(state, |state| state.is_busy).unwrap());
+        }
     }
 }
 
@@ -431,12 +442,13 @@ struct WhileBusy(TcpStream, Busy);
 impl Duplex for WhileBusy {
     fn relay(self, engine: UnixStream) {
         let Self(client, busy) = self;
+        let connection = busy.connection();
         let (mut from_client, mut to_engine) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
         let hears = busy.clone();
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(read @ 1..) = from_client.read(&mut bytes) {
-                hears.hold(&bytes[..read]);
+                hears.hear(connection, &bytes[..read]);
                 if to_engine.write_all(&bytes[..read]).is_err() {
                     break;
                 }
@@ -447,7 +459,7 @@ impl Duplex for WhileBusy {
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(read @ 1..) = from_engine.read(&mut bytes) {
-                busy.say();
+                busy.say(connection);
                 if to_client.write_all(&bytes[..read]).is_err() {
                     break;
                 }

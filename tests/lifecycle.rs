@@ -19,6 +19,32 @@ fn request(server: &Server, steps: &str) -> std::thread::JoinHandle<common::Resp
     std::thread::spawn(move || connection.response())
 }
 
+/// [`ROUTE`], where a program may be silent for as long as the others take to begin.
+const PATIENT: &str = "[[route]]\npath = \"/p\"\nimage = \"IMAGE\"\npull = \"never\"\nwarm = 0\ntimeout = \"5m\"\nidle_timeout = \"5m\"\n";
+
+/// A request whose program runs and waits for a byte; returns once it does run.
+#[track_caller]
+fn begin(server: &Server) -> (Connection, common::Response) {
+    let mut connection = server.connect();
+    connection.send_head("POST", "/p?text&print=begun&read=1&print=-ended", 1);
+    let head = connection.head();
+    assert_eq!(head.status, 200);
+    (connection, head)
+}
+
+/// Gives it that byte, and asserts that it ends as it should.
+#[track_caller]
+fn finishes((mut connection, mut answer): (Connection, common::Response)) {
+    connection.send("x");
+    connection.body(&mut answer);
+    assert_eq!((answer.text().as_str(), answer.complete), ("begun-ended", true));
+}
+
+#[track_caller]
+fn wait_until_closed(server: &Server) {
+    wait_until("the port is closed", PATIENCE, || TcpStream::connect(server.address).is_err());
+}
+
 /// A request whose program runs until somebody ends it; returns once it does run.
 fn endless(server: &Server) -> Connection {
     let mut connection = server.connect();
@@ -47,28 +73,22 @@ fn without_an_engine_dcgi_says_where_it_looked_and_exits_with_1() {
 
 #[test]
 fn sigterm_lets_eight_requests_finish_and_leaves_no_container() {
-    let mut server = Server::start(ROUTE);
-    let requests: Vec<_> =
-        (0..8).map(|_| request(&server, "text&print=begun&sleep=1500&print=-ended")).collect();
-    wait_until("eight containers exist", PATIENCE, || server.containers() == 8);
+    let mut server = Server::start(PATIENT);
+    let running: Vec<_> = (0..8).map(|_| begin(&server)).collect();
     server.signal("TERM");
-    for request in requests {
-        let response = request.join().unwrap();
-        assert_eq!((response.status, response.text().as_str()), (200, "begun-ended"));
-        assert!(response.complete);
-    }
+    wait_until_closed(&server);
+    running.into_iter().for_each(finishes);
     assert_eq!(server.wait().code(), Some(0));
     assert_eq!(server.containers(), 0);
 }
 
 #[test]
 fn a_server_that_shuts_down_takes_no_further_connection() {
-    let mut server = Server::start(ROUTE);
-    let running = request(&server, "text&sleep=1500&print=ended");
-    wait_until("a container exists", PATIENCE, || server.containers() == 1);
+    let mut server = Server::start(PATIENT);
+    let running = begin(&server);
     server.signal("INT");
-    wait_until("the port is closed", PATIENCE, || TcpStream::connect(server.address).is_err());
-    assert_eq!(running.join().unwrap().text(), "ended");
+    wait_until_closed(&server);
+    finishes(running);
     assert_eq!(server.wait().code(), Some(0));
 }
 

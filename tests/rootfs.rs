@@ -210,7 +210,27 @@ fn what_is_no_root_file_system_is_told_with_its_name_and_what_to_do() {
     is_refused(&path("empty"), "", "is empty: unpack a root file system there, or name another in `rootfs`");
     fs::create_dir_all(path("other/docs")).unwrap();
     is_refused(&path("other"), "", "is no root file system: it has no /bin, /usr or /etc");
-    fs::create_dir(path("etc")).unwrap();
+}
+
+#[test]
+fn a_directory_with_bin_usr_etc_or_the_program_is_a_root_file_system() {
+    // Elsewhere, for it makes a root by itself.
+    let program = root(&[]);
+    let volume = format!("volumes = [\"{}:/data:ro\"]", program.path().join("app").display());
+    for folder in ["bin", "usr", "etc"] {
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(root.path().join("docs")).unwrap();
+        is_refused(root.path(), &volume, "is no root file system: it has no /bin, /usr or /etc");
+        fs::create_dir(root.path().join(folder)).unwrap();
+        let store = Store::new();
+        let server = store.serve(&route(root.path(), &volume).replace("/app/probe", "/data/probe"));
+        let response = server.get("/?text&print=served");
+        assert_eq!(response.text(), "served", "{folder}: {}", server.log());
+    }
+    let store = Store::new();
+    let server = store.serve(&route(program.path(), ""));
+    assert_eq!(server.get("/?text&print=served").text(), "served", "{}", server.log());
 }
 
 #[test]

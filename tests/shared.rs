@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,7 +15,7 @@ use common::docker::{self, docker};
 use common::embedded::named;
 use common::engine::import_probe_as;
 use common::processes::{name_of, parent_of, variables_of};
-use common::{Connection, PATIENCE, Server, Under, encoded, wait_until};
+use common::{Connection, Done, PATIENCE, Server, Under, encoded, wait_until};
 
 /// How long an engine on a busy machine may take to make a container.
 const A_WHILE: Duration = Duration::from_secs(60);
@@ -268,6 +269,7 @@ fn a_thousand_connections_at_once_are_answered_by_sixteen_programs(place: &Place
             }
             most
         });
+        let _done = Done(&is_done);
         for mut connection in connections {
             let response = connection.response();
             assert_eq!((response.status, response.text().as_str()), (200, "served"));
@@ -279,24 +281,17 @@ fn a_thousand_connections_at_once_are_answered_by_sixteen_programs(place: &Place
 }
 
 fn sigterm_under_load_lets_all_requests_finish_and_leaves_nothing(place: &Place) {
-    let mut server = place.serve("");
-    let address = server.address;
-    let requests: Vec<_> = (0..8)
-        .map(|_| {
-            std::thread::spawn(move || {
-                let mut connection = Connection::open(address);
-                connection.send(
-                    "GET /p?text&print=begun&sleep=1500&print=-ended HTTP/1.1\r\nHost: localhost\r\n\r\n",
-                );
-                connection
-            })
-        })
-        .collect();
-    let mut connections: Vec<_> = requests.into_iter().map(|request| request.join().unwrap()).collect();
+    let mut server = place.serve("timeout = \"5m\"\nidle_timeout = \"5m\"");
+    let mut connections: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for connection in &mut connections {
+        connection.send_head("POST", "/p?text&print=begun&read=1&print=-ended", 1);
+    }
     let mut answers: Vec<_> = connections.iter_mut().map(Connection::head).collect();
     let agent = agent(&server, place);
     server.signal("TERM");
+    wait_until("the port is closed", PATIENCE, || TcpStream::connect(server.address).is_err());
     for (connection, answer) in connections.iter_mut().zip(&mut answers) {
+        connection.send("x");
         connection.body(answer);
         assert_eq!((answer.text().as_str(), answer.complete), ("begun-ended", true));
     }

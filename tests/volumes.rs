@@ -8,10 +8,10 @@ use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::embedded::{Store, store_with};
-use common::{PATIENCE, Server, Under, wait_until};
+use common::{Done, PATIENCE, Server, Under, wait_until};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
@@ -75,12 +75,12 @@ fn is_seen_as_it_is(server: &Server, times: usize, mut switch_to: impl FnMut(usi
     let (done, begun) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let mut names = vec![switch_to(0)];
     assert_eq!(which(server), names[0]);
-    let answered = AtomicUsize::new(0);
+    let (answered, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let names = std::thread::scope(|scope| {
         let ask = || {
             let mut connection = server.connect();
             let mut seen = Vec::new();
-            while done.load(Ordering::SeqCst) < times {
+            while done.load(Ordering::SeqCst) < times && !over.load(Ordering::Relaxed) {
                 let first = done.load(Ordering::SeqCst);
                 let response = connection.get("/?text&file=/data/which");
                 let last = begun.load(Ordering::SeqCst);
@@ -92,6 +92,7 @@ fn is_seen_as_it_is(server: &Server, times: usize, mut switch_to: impl FnMut(usi
             seen
         };
         let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        let _over = Done(&over);
         for number in 1..=times {
             let before = answered.load(Ordering::SeqCst);
             begun.store(number, Ordering::SeqCst);

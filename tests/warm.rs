@@ -3,11 +3,12 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
 use common::docker::{PrivateEngine, docker};
-use common::{PATIENCE, Server, wait_until};
+use common::{Connection, PATIENCE, Server, wait_until};
 
 /// How long an engine on a busy machine may take to make a few containers.
 const A_WHILE: Duration = Duration::from_secs(60);
@@ -167,22 +168,19 @@ fn a_tag_that_is_moved_is_followed() {
 
 #[test]
 fn sigterm_under_load_lets_all_requests_finish_and_leaves_nothing() {
-    let mut server = Server::start(&route("warm = 2"));
+    let mut server = Server::start(&route("warm = 2\ntimeout = \"5m\"\nidle_timeout = \"5m\""));
     waiting(&server, 2);
-    let address = server.address;
-    let requests: Vec<_> = (0..6)
-        .map(|_| {
-            std::thread::spawn(move || {
-                let mut connection = common::Connection::open(address);
-                connection.get("/p?text&print=begun&sleep=1000&print=-ended")
-            })
-        })
-        .collect();
-    wait_until("some run", A_WHILE, || containers(&server).len() >= 6);
+    let mut connections: Vec<_> = (0..6).map(|_| server.connect()).collect();
+    for connection in &mut connections {
+        connection.send_head("POST", "/p?text&print=begun&read=1&print=-ended", 1);
+    }
+    let mut answers: Vec<_> = connections.iter_mut().map(Connection::head).collect();
     server.signal("TERM");
-    for request in requests {
-        let response = request.join().unwrap();
-        assert_eq!((response.status, response.text().as_str()), (200, "begun-ended"));
+    wait_until("the port is closed", A_WHILE, || TcpStream::connect(server.address).is_err());
+    for (connection, answer) in connections.iter_mut().zip(&mut answers) {
+        connection.send("x");
+        connection.body(answer);
+        assert_eq!((answer.text().as_str(), answer.complete), ("begun-ended", true));
     }
     assert_eq!(server.wait().code(), Some(0));
     assert_eq!(containers(&server), BTreeSet::new());

@@ -80,7 +80,10 @@ impl Under {
     }
 
     /// How many of them run the program of a route, by the route's name.
+    #[track_caller]
     pub fn containers_of(&self, server: u32, route: &str) -> usize {
+        // The script's name, by which programs are known here, is the route's but for this one, which has none.
+        assert_ne!(route, "/", "a program of the route `/` cannot be told by its name: count all");
         match self {
             Self::Docker => {
                 listed(&[&format!("name=^/dcgi-{server}-"), &format!("label=dcgi.route={route}")]).len()

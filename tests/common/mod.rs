@@ -23,6 +23,7 @@ pub use server::Server;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything that must happen may take before it counts as not happening.
@@ -35,6 +36,15 @@ pub fn wait_until(what: &str, patience: Duration, mut holds: impl FnMut() -> boo
     while !holds() {
         assert!(began.elapsed() < patience, "not within {patience:?}: {what}");
         pause(Duration::from_millis(20));
+    }
+}
+
+/// Says so when it is dropped, by a panic as well: then who goes on until it is said is not waited for without end.
+pub struct Done<'a>(pub &'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

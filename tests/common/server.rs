@@ -214,7 +214,8 @@ impl Server {
         self.engine.containers(self.pid())
     }
 
-    /// How many of them run the program of a route, by the route's name.
+    /// How many of them run the program of a route, by the route's name: not of `/`.
+    #[track_caller]
     pub fn containers_of(&self, route: &str) -> usize {
         self.engine.containers_of(self.pid(), route)
     }

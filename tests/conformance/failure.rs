@@ -248,6 +248,7 @@ fn a_client_that_leaves_a_silent_program_kills_it(server: &Server) {
     let mut connection = server.connect();
     connection.send("GET /left-silent?err=left-alone%0A&forever HTTP/1.1\r\nHost: localhost\r\n\r\n");
     server.wait_for_log("dcgi::stderr: left-alone");
+    wait_until("the program is seen", SOON, || server.containers_of("/left-silent") == 1);
     drop(connection);
     wait_until("the program is gone", SOON, || server.containers_of("/left-silent") == 0);
 }

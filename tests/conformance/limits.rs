@@ -82,8 +82,11 @@ fn a_queue_of_one_lets_one_request_wait_for_its_turn(server: &Server) {
 }
 
 fn a_place_is_free_again_only_when_its_container_is_gone(server: &Server) {
+    let busy = endless(server, "/one-by-one");
+    wait_until("its program is seen", PATIENCE, || server.containers_of("/one-by-one") == 1);
     std::thread::scope(|scope| {
         let requests = [(); 6].map(|()| scope.spawn(|| text(server, "/one-by-one?text")));
+        drop(busy);
         while !requests.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             assert!(server.containers_of("/one-by-one") <= 1);
         }

@@ -11,9 +11,10 @@ use std::process::{Child, Command};
 
 use libtest_mimic::{Arguments, Trial};
 use rustix::fs::{XattrFlags, setxattr};
+use tempfile::TempDir;
 
-use crate::common::embedded::{Process, Store, cgroups_of, named, processes, store_with};
-use crate::common::engine::{open_folder, take_back_cgroups};
+use crate::common::embedded::{Process, Store, cgroups_of, descendants, named, processes, store_with};
+use crate::common::engine::{open_folder, shared_folder, take_back_cgroups};
 use crate::common::server::FOLDER;
 use crate::common::{Connection, PATIENCE, Server, Under, wait_until};
 
@@ -274,8 +275,36 @@ fn a_group_that_is_handed_over_is_divided_although_dcgi_is_in_it() {
     fs::remove_dir(service).unwrap();
 }
 
-/// A process that no signal to a PID namespace reaches, in the group of the slot that serves now: as one would be that
-/// has found a way out of its namespaces.
+/// A dcgi of an ordinary user's, to whom the kernel refuses to signal what is root's: of that, only a group's own
+/// `cgroup.kill` is his. Declare it before its servers.
+struct Ordinary {
+    under: Under,
+    _folder: TempDir,
+}
+
+impl Ordinary {
+    fn new() -> Self {
+        let folder = shared_folder();
+        Self { under: Under::embedded_as_ordinary_user(folder.path()), _folder: folder }
+    }
+
+    /// Serves from a container that is made for each request.
+    #[track_caller]
+    fn serve(&self) -> Server {
+        let route = ROUTE.replace("test/probe", "IMAGE");
+        let config = format!("engine = \"embedded\"\n{route}warm = 0\n");
+        Server::start_under(self.under.clone(), &config, |_| {})
+    }
+}
+
+impl Drop for Ordinary {
+    fn drop(&mut self) {
+        take_back_cgroups();
+    }
+}
+
+/// A process of root's in the group of the slot that serves now, as one would be that has found a way out of its
+/// namespaces: no signal to a PID namespace reaches it, and none that an ordinary user sends.
 #[track_caller]
 fn intruder(server: &Server) -> Child {
     let intruder = Command::new("sleep").arg("3600").spawn().expect("sleep runs");
@@ -300,8 +329,8 @@ fn was_killed(mut intruder: Child) {
 }
 
 fn what_holds_on_in_a_slots_group_ends_with_dcgi() {
-    let store = probe();
-    let mut server = store.serve(&format!("{ROUTE}warm = 0\n"));
+    let ordinary = Ordinary::new();
+    let mut server = ordinary.serve();
     let running = begin(&server);
     let intruder = intruder(&server);
     drop(running);
@@ -312,13 +341,13 @@ fn what_holds_on_in_a_slots_group_ends_with_dcgi() {
 }
 
 fn what_holds_on_in_a_dead_dcgis_group_ends_when_the_next_one_starts() {
-    let store = probe();
-    let mut server = store.serve(&format!("{ROUTE}warm = 0\n"));
+    let ordinary = Ordinary::new();
+    let mut server = ordinary.serve();
     let _running = begin(&server);
     let intruder = intruder(&server);
     server.signal("KILL");
     server.wait();
-    let _next = store.serve(ROUTE);
+    let _next = ordinary.serve();
     was_killed(intruder);
     wait_until("its groups are removed", PATIENCE, || cgroups_of(server.pid()).is_empty());
 }
@@ -427,9 +456,11 @@ fn when_it_is_stopped_what_runs_finishes_and_nothing_is_left() {
 }
 
 fn when_it_is_killed_it_is_started_again_and_nothing_of_the_first_is_left() {
-    let mut slow = ask("/slow");
-    slow.read_exact(&mut [0; 1]).unwrap();
+    let mut endless = ask("/endless");
+    endless.read_exact(&mut [0; 1]).unwrap();
     let first = main_pid();
+    wait_until("its program runs on", PATIENCE, || !named(first, "sleep").is_empty());
+    let of_first: BTreeSet<_> = descendants(first).into_iter().map(|process| process.pid).collect();
     systemctl(&["kill", "--kill-who", "main", "--signal", "KILL", "dcgi"]);
     wait_until("another is started", PATIENCE, || {
         let next = main_pid();
@@ -438,6 +469,7 @@ fn when_it_is_killed_it_is_started_again_and_nothing_of_the_first_is_left() {
             && systemctl(&["show", "--property", "ActiveState", "--value", "dcgi"]) == "active"
     });
     assert!(answer("/").contains("served\n"));
+    wait_until("its processes are gone", PATIENCE, || !processes().keys().any(|pid| of_first.contains(pid)));
     wait_until("its groups are removed", PATIENCE, || cgroups_of(first).is_empty());
 }
 

@@ -39,7 +39,7 @@ on_the_root() {
     cp -a /busybox /init /debian
     cp -a /plan/systemd /debian/plan
     cp -a /service/dcgi /service/cases /debian/usr/local/bin
-    cp -a /service/served /service/slow /debian/usr/local/lib
+    cp -a /service/served /service/slow /service/endless /debian/usr/local/lib
     cp -a /service/dcgi.toml /debian/etc/dcgi
     for unit in dcgi cases; do
         cp -a "/service/$unit.service" /debian/etc/systemd/system

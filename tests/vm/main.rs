@@ -109,4 +109,5 @@ fn add_systemd(root: &mut Initramfs) {
     let script = |steps: &str| format!("#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\n{steps}\n");
     root.file("/service/served", 0o755, script("echo served").as_bytes());
     root.file("/service/slow", 0o755, script("echo begun; sleep 5; echo done").as_bytes());
+    root.file("/service/endless", 0o755, script("echo begun; exec sleep 1000000").as_bytes());
 }
