@@ -554,26 +554,111 @@ fn a_network_of_dockers_and_a_volume_of_dockers_are_dockers() {
     let config = [
         route("/bridge", "network = \"bridge\""),
         route("/theirs", &format!("volumes = [\"{volume}:/data\"]")),
-        route("/own", &format!("volumes = [\"{volume}-own:/data\"]")),
+        // Nobody has it, so whoever has the image makes it.
+        route("/new", &format!("volumes = [\"{volume}-new:/data\"]")),
         route("/named", "engine = \"docker\""),
     ]
     .concat();
     let server = place.serve(&config);
     wait_for(&server, "embedded", "one");
     let by = |path: &str| who(&server.get(&WHO.replace("/p?", &format!("{path}?")))).0;
-    let found = ["/bridge", "/theirs", "/named", "/own"].map(by);
+    let found = ["/bridge", "/theirs", "/named", "/new"].map(by);
     let log = server.log();
     // With all that it has ready for the next request.
     drop(server);
     docker(&["volume", "rm", "-f", &volume]);
-    assert_eq!(found, ["docker", "docker", "docker", "embedded"]);
+    docker(&["volume", "rm", "-f", &format!("{volume}-new")]);
+    assert_eq!(found, ["docker"; 4]);
     for line in [
         "its requests go to docker: the route asks for network `bridge`",
         &format!("its requests go to docker: volume `{volume}` is Docker's"),
+        &format!(
+            "its requests go to docker: the image is Docker's, which makes volume `{volume}-new` and keeps it"
+        ),
         "its requests go to docker: the configuration says so",
     ] {
         assert!(log.contains(line), "{line}: {log}");
     }
+}
+
+/// A volume of Docker's under a name of its own. Removed on drop, so declare it before the server that uses it.
+struct DockersVolume(String);
+
+impl Drop for DockersVolume {
+    #[allow(clippy::disallowed_methods)]
+    fn drop(&mut self) {
+        _ = Command::new("docker").args(["volume", "rm", "-f", &self.0]).output();
+    }
+}
+
+#[test]
+fn what_was_written_while_docker_served_is_in_sight_when_the_image_is_there() {
+    let place = Place::with_image("one");
+    let volume = DockersVolume(place.folder.file_name().unwrap().to_str().unwrap().to_owned());
+    let gate = Gate::before(&own_engine());
+    gate.shut();
+    let keeps = format!("warm = 0\nvolumes = [\"{}:/data\"]", volume.0);
+    let server = place.serve_through(&gate, &keeps);
+    assert_eq!(server.get("/p?text&write=/data/kept").status, 200);
+    let kept = "/p?text&file=/data/kept";
+    let before = server.get(kept);
+    assert_eq!(before.status, 200, "{}", before.text());
+    gate.open();
+    server.wait_for_log("took the image over from the Docker Engine");
+    place.build("two");
+    wait_for(&server, "docker", "two");
+    assert_eq!(server.get(kept).text(), before.text());
+    drop(server);
+    // Nor does the next start move it.
+    let server = place.serve_through(&gate, &keeps);
+    assert_eq!(server.get(kept).text(), before.text());
+    served_by(&server, "docker", "two");
+    server.wait_for_log(&format!("its requests go to docker: volume `{}` is Docker's", volume.0));
+    drop(server);
+}
+
+#[test]
+fn what_was_written_to_a_volume_of_the_store_is_in_sight_while_an_image_is_taken_over() {
+    let place = Place::with_image("one");
+    let gate = Gate::before(&own_engine());
+    drop({
+        let server = place.serve_through(&gate, "warm = 0");
+        wait_for(&server, "embedded", "one");
+        server
+    });
+    let server = place.serve_through(&gate, "warm = 0\nvolumes = [\"own:/data\"]");
+    served_by(&server, "embedded", "one");
+    assert_eq!(server.get("/p?text&write=/data/kept").status, 200);
+    let kept = "/p?text&file=/data/kept";
+    let before = server.get(kept).text();
+    gate.shut();
+    place.build("two");
+    wait_until("the rebuilt image is seen", PATIENCE, || {
+        served_by(&server, "embedded", "one");
+        server.log().contains("dcgi's own store has volume `own`, and the image as it was last taken over")
+    });
+    wait_until("the rebuilt image is on its way", PATIENCE, || gate.exports() == 2);
+    served_by(&server, "embedded", "one");
+    assert_eq!(server.get(kept).text(), before);
+    gate.open();
+    wait_for(&server, "embedded", "two");
+    assert_eq!(server.get(kept).text(), before);
+    assert_eq!(times(&server.log(), "its requests go to docker"), 0, "{}", server.log());
+}
+
+#[test]
+fn an_image_that_an_engine_may_have_which_was_not_heard_yet_is_not_pulled_in_its_stead() {
+    let place = Place::new();
+    let socket = std::env::temp_dir().join(format!("dcgi-silent-{}", std::process::id()));
+    let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let server = place.serve_with("debug_errors = true", |command| {
+        command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    });
+    let refused = server.get(WHO);
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{}", refused.text());
+    server.wait_for_log(&format!("image `{}` is not pulled in its stead", place.image));
+    drop(server);
+    fs::remove_file(&socket).unwrap();
 }
 
 #[test]
@@ -634,7 +719,7 @@ fn check_does_not_wait_for_an_engine_that_hangs() {
     let out = command(&place, &["check"], &format!("unix://{}", socket.display()), "");
     let took = began.elapsed();
     fs::remove_file(&socket).unwrap();
-    assert!(out.contains("/p  embedded: the image is neither in dcgi's own store nor in a Docker"), "{out}");
+    assert!(out.contains("/p  docker: what Docker has is not known: it has not answered yet"), "{out}");
     // Two seconds for the engine, and what a busy machine needs for the rest.
     assert!(took < Duration::from_secs(10), "{took:?}");
 }

@@ -378,7 +378,7 @@ fn a_program_does_nothing_to_the_agent_and_to_other_requests(place: &Place) {
         assert_eq!(reached, BTreeSet::from(["probe: "]), "{text}");
         // Its own children are a program's own.
         let text = server.get("/p?text&child=sleep%3D300&reach").text();
-        assert!(text.lines().any(|line| line == "probe: signal trace environ mem exe fd"), "{text}");
+        assert!(text.lines().any(|line| line == "probe: signal trace environ mem exe fd group"), "{text}");
         // And it is traced, or seized, by nobody.
         assert_eq!(server.get("/p?text&print=served").text(), "served");
     }

@@ -251,3 +251,18 @@ fn an_engine_that_cannot_have_agents_serves_without() {
     answered_in(&server);
     server.wait_for_log("no container is kept ready for its requests: no container can have an agent here");
 }
+
+#[test]
+fn a_program_takes_nothing_of_the_agent_that_has_started_it() {
+    for user in ["", "user = \"1234\""] {
+        let server = Server::start(&route(&format!("warm = 1\n{user}")));
+        waiting(&server, 1);
+        let text = server.get("/p?text&reach").text();
+        let agent = text.lines().find_map(|line| line.strip_prefix("dcgi-agent: ")).expect("it is process 1");
+        let reached: Vec<_> = agent.split(' ').filter(|what| *what != "signal" && *what != "limit").collect();
+        assert_eq!(reached, [""; 0], "{text}");
+        // Its own children are a program's own.
+        let text = server.get("/p?text&child=sleep%3D300&reach").text();
+        assert!(text.lines().any(|line| line.starts_with("probe: signal trace")), "{text}");
+    }
+}

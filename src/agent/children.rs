@@ -164,12 +164,11 @@ impl Scope {
     }
 }
 
-/// Which group and session a process is in. 0 is one that nobody here leads: of who has come in from outside (`docker exec`),
+/// Which group a process is in. 0 is one that nobody here leads: of who has come in from outside (`docker exec`),
 /// or the kernel's. The calls that ask for them cannot give that here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Membership {
     pub(super) group: i32,
-    pub(super) session: i32,
     /// Whether it has ended and was not waited for.
     pub(super) has_ended: bool,
     /// Whether it waits for a device or a file system, and takes no signal until that has answered.
@@ -191,7 +190,6 @@ fn membership_of(stat: &str) -> Option<Membership> {
     let state = field(3)?;
     Some(Membership {
         group: field(5)?.parse().ok()?,
-        session: field(6)?.parse().ok()?,
         has_ended: matches!(state, "Z" | "X") && has_one_thread,
         is_stuck: state == "D",
     })
@@ -217,19 +215,19 @@ mod tests {
 
     #[test]
     fn who_leads_a_group_is_told_whatever_a_process_is_called() {
-        let of = |group, session, has_ended| Some(Membership { group, session, has_ended, is_stuck: false });
-        assert_eq!(membership_of("7 (a) b (c) S 1 5 3 0 -1 0"), of(5, 3, false));
-        assert_eq!(membership_of("7 (a) Z 1 5 3 0 -1 0"), of(5, 3, true));
+        let of = |group, has_ended| Some(Membership { group, has_ended, is_stuck: false });
+        assert_eq!(membership_of("7 (a) b (c) S 1 5 3 0 -1 0"), of(5, false));
+        assert_eq!(membership_of("7 (a) Z 1 5 3 0 -1 0"), of(5, true));
         // Of three threads the first has ended.
         let threads = |count| format!("7 (a) Z 1 5 3 0 -1 4194304 9 9 9 9 9 9 9 9 20 0 {count} 0 9");
-        assert_eq!(membership_of(&threads(3)), of(5, 3, false));
-        assert_eq!(membership_of(&threads(1)), of(5, 3, true));
+        assert_eq!(membership_of(&threads(3)), of(5, false));
+        assert_eq!(membership_of(&threads(1)), of(5, true));
         // Nobody here: it has come in from outside.
-        assert_eq!(membership_of("7 (sh) S 0 0 0 0 -1 0"), of(0, 0, false));
+        assert_eq!(membership_of("7 (sh) S 0 0 0 0 -1 0"), of(0, false));
     }
 
     #[test]
-    fn the_leader_of_a_session_is_in_its_own_group_and_session() {
+    fn the_leader_of_a_session_is_in_its_own_group() {
         // Not this process: whoever leads its session may be outside of its PID namespace, as in a container.
         let mut leader = Command::new("setsid");
         let mut leader = leader.arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -240,6 +238,6 @@ mod tests {
         let seen = membership(Pid::from_raw(own).unwrap());
         drop(input);
         leader.wait().unwrap();
-        assert_eq!(seen, Some(Membership { group: own, session: own, has_ended: false, is_stuck: false }));
+        assert_eq!(seen, Some(Membership { group: own, has_ended: false, is_stuck: false }));
     }
 }

@@ -183,7 +183,12 @@ impl Agent {
             }
         }
         // Last, for what holds this agent's programs would hold a worker's too.
-        server.keep_apart();
+        if !server.keep_apart() && trusting && !is_worker {
+            eprintln!(
+                "dcgi agent: requests that run here at a time can signal and trace each other: that takes Linux 6.12, and \
+                 no_new_privs"
+            );
+        }
         server.serve(Some(source)).map(drop)
     }
 }

@@ -94,6 +94,9 @@ impl Program {
         if command.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is named"));
         }
+        // SECURITY: whoever a program is, it traces no agent, and takes nothing that one has open: no word of it is needed, and
+        // who makes process 1 stop is taken for its end by engines.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         let home = std::env::current_dir()?;
         // What a request is, only it says; an image may have said something of it.
         let environment =
@@ -107,12 +110,9 @@ impl Program {
         Ok(Self { command, environment, directory: home.clone(), home, trusting, nothing, spawner })
     }
 
-    /// Keeps what runs for one request from what runs for others, as far as the kernel can, and from this process.
-    pub(super) fn keep_apart(&mut self) {
-        if !self.spawner.keep_apart() {
-            // Then at least nobody traces this process, or takes what it has open.
-            _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        }
+    /// Keeps what runs for one request from what runs for others, as far as the kernel can: whether it can.
+    pub(super) fn keep_apart(&mut self) -> bool {
+        self.spawner.keep_apart()
     }
 
     /// Whether the request is to be confirmed before the program runs.
@@ -120,7 +120,7 @@ impl Program {
         self.trusting && scgi::value(&head.variables, CONFIRM).is_some()
     }
 
-    /// Executes it in a process group of its own, whose id this gives.
+    /// Executes it in a session and process group of its own, whose id this gives.
     ///
     /// # Errors
     /// Where it cannot be executed, or its working directory cannot be entered.

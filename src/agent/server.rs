@@ -128,9 +128,9 @@ impl Server {
         self.strays = Some(Strays::default());
     }
 
-    /// Keeps what runs for one request from what runs for others, and from this process.
-    pub(super) fn keep_apart(&mut self) {
-        self.program.keep_apart();
+    /// Keeps what runs for one request from what runs for others, as far as the kernel can: whether it can.
+    pub(super) fn keep_apart(&mut self) -> bool {
+        self.program.keep_apart()
     }
 
     /// Has the agent that has started this one hear how long what is left running may take: daemons come to that one.

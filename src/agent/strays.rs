@@ -1,8 +1,8 @@
-//! What programs of a shared container have left running outside of their process groups.
+//! What programs of a shared container have left running, in whichever process group.
 //!
-//! A daemon leaves its group and its parent, and has come to process 1 as an orphan. What still says whose it was is a limit
-//! that nobody uses, in which each program was started with a number of its own, and which all that comes from it inherits
-//! ([`Tag`]). So process 1 looks, once a second after a program has ended, and always where workers have programs, for orphans whose
+//! A daemon leaves its group and its parent, and has come to process 1 as an orphan; so has the job of a shell that is gone, in a
+//! group of its own. What still says whose it was is a limit that nobody uses, in which each program was started with a number
+//! of its own, and which all that comes from it inherits ([`Tag`]). So process 1 looks, once a second after a program has ended, and always where workers have programs, for orphans whose
 //! request does not run any more, and has them end as what a program leaves running in its group ends: after they have
 //! lingered, first by `SIGTERM`, then by `SIGKILL`.
 
@@ -165,15 +165,20 @@ impl Strays {
         let now = Instant::now();
         let Patience { linger, kill_grace } = self.patience;
         let pause = INTERVAL.min(linger).min(kill_grace).max(Duration::from_millis(50));
-        let own = own_session();
+        let others: Vec<_> = workers.iter().flat_map(|worker| children_of(*worker)).collect();
+        let running = || programs.iter().chain(&others);
         let find = || {
             let mut found: HashMap<Origin, Vec<Pid>> = HashMap::new();
             let children = children_of(rustix::process::getpid()).into_iter();
             for orphan in children.filter(|child| !programs.contains(child) && !workers.contains(child)) {
-                if has_left(orphan, own)
-                    && let Some(origin) = Origin::of(orphan)
-                {
-                    found.entry(origin).or_default().push(orphan);
+                // Who has ended is only to be reaped.
+                let Some(membership) = membership(orphan).filter(|found| !found.has_ended) else { continue };
+                match Origin::of(orphan) {
+                    // It says no more than this: to whose group it has kept.
+                    Some(Origin::Unknown(_))
+                        if running().any(|program| program.as_raw_nonzero().get() == membership.group) => {}
+                    Some(origin) => found.entry(origin).or_default().push(orphan),
+                    None => {}
                 }
             }
             found
@@ -190,8 +195,7 @@ impl Strays {
             return Ok(());
         }
         self.next = Some(now + pause);
-        let others = workers.iter().flat_map(|worker| children_of(*worker));
-        let running: HashSet<_> = programs.iter().copied().chain(others).filter_map(Origin::of).collect();
+        let running: HashSet<_> = running().copied().filter_map(Origin::of).collect();
         for (origin, members) in orphans {
             let begun = || Lineage { since: now, missed: 0, asked: HashSet::new(), killed: HashSet::new() };
             let lineage = self.known.entry(origin.clone()).or_insert_with(begun);
@@ -236,21 +240,6 @@ impl Strays {
         }
         Ok(())
     }
-}
-
-/// Whether a process has left the process group that its program was started in. That is in this process's `own` session,
-/// and seen to with its request; who leads a group is not a member of another's.
-fn has_left(process: Pid, own: Option<i32>) -> bool {
-    // Who has ended is only to be reaped.
-    membership(process).is_some_and(|found| {
-        let leads = found.group == process.as_raw_nonzero().get();
-        !found.has_ended && (Some(found.session) != own || leads)
-    })
-}
-
-/// The session of this process.
-fn own_session() -> Option<i32> {
-    membership(rustix::process::getpid()).map(|own| own.session)
 }
 
 /// Whether somebody outside of this container still reads what a process prints: then it is part of an answer. Of a pipe

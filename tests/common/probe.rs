@@ -20,6 +20,9 @@ unsafe extern "C" {
     fn close(fd: i32) -> i32;
     fn signal(signal: i32, handler: usize) -> usize;
     fn setsid() -> i32;
+    fn setpgid(pid: i32, group: i32) -> i32;
+    fn getpgid(pid: i32) -> i32;
+    fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
     fn fork() -> i32;
     fn usleep(microseconds: u32) -> i32;
     fn _exit(status: i32) -> !;
@@ -178,6 +181,16 @@ fn main() {
                     _ = file.write_all_at(b"x", 0);
                 }
             }
+            // As a shell has a job: in a process group of its own, whose leader ends before what it has started.
+            "job" => {
+                if unsafe { fork() } == 0 {
+                    unsafe { setpgid(0, 0) };
+                    let own = std::env::current_exe().unwrap();
+                    _ = Command::new(own).args(["do", &text]).spawn();
+                    unsafe { _exit(0) };
+                }
+                Ok(())
+            }
             // A daemon that goes on as its own child, in a session of its own, again and again: never the same process for
             // so many microseconds. Each touches a file.
             "hop" => {
@@ -329,11 +342,25 @@ fn reach(out: &mut File) -> std::io::Result<()> {
             ("mem", opens("mem", true)),
             ("exe", opens("exe", false)),
             ("fd", std::fs::read_link(file("fd/0")).is_ok()),
+            ("group", joins_group(unsafe { getpgid(pid) })),
         ];
         let done: Vec<_> = done.iter().filter(|(_, is_done)| *is_done).map(|(what, _)| *what).collect();
         writeln!(out, "{}: {}", name.trim(), done.join(" "))?;
     }
     Ok(())
+}
+
+/// Whether a child of this process may join a process group.
+fn joins_group(group: i32) -> bool {
+    let mut status = 0;
+    unsafe {
+        let child = fork();
+        if child == 0 {
+            _exit(if group > 0 && setpgid(0, group) == 0 { 0 } else { 1 });
+        }
+        waitpid(child, &mut status, 0);
+    }
+    status == 0
 }
 
 fn beat(path: &str) -> ! {

@@ -22,6 +22,7 @@ cases![
     what_lingers_too_long_is_asked_to_end,
     what_lingers_and_does_not_end_when_asked_is_killed,
     ten_generations_of_daemons_are_ended_too,
+    a_job_whose_leader_has_ended_is_ended_too,
     a_daemon_that_is_another_process_all_the_time_is_ended_too,
     a_daemon_whose_first_thread_has_ended_is_ended_too,
     a_daemon_that_keeps_the_output_open_is_ended_too,
@@ -236,6 +237,11 @@ fn ten_generations_of_daemons_are_ended_too(server: &Server) {
     assert_eq!((&*response.text(), response.complete), ("body", true));
     with.wait_for("last");
     with.wait_until_gone(response.id());
+}
+
+fn a_job_whose_leader_has_ended_is_ended_too(server: &Server) {
+    let with = WithFolder::new(server, "linger = '200ms'\nkill_grace = '300ms'");
+    with.outlives_none(&format!("job={}", encoded("close=1&close=2&beat=/data/beat")), "beat");
 }
 
 fn a_daemon_that_is_another_process_all_the_time_is_ended_too(server: &Server) {

@@ -76,6 +76,8 @@ pub(super) enum Why {
     Network(String),
     /// A named volume is there that Docker has.
     Volume(String),
+    /// A named volume is there that nobody has, and Docker has the image.
+    NewVolume(String),
     /// A named volume is there that dcgi's store has, where Docker would otherwise serve.
     OwnVolume(String),
     /// As [`OwnVolume`](Self::OwnVolume), and the store has no image yet: so nobody can.
@@ -214,6 +216,12 @@ pub(super) fn by_image(
                 None => Decision::docker(Why::Torn { volume, image: Box::new(why) }),
             }
         }
+        // It makes it, and so keeps the route.
+        (Decision { engine: Which::Docker, why: Why::Coming | Why::Theirs | Why::Stuck(_) }, None)
+            if let Some((volume, _)) = volumes.first() =>
+        {
+            Decision::docker(Why::NewVolume((*volume).to_owned()))
+        }
         (decision, _) => decision,
     }
 }
@@ -290,6 +298,9 @@ impl fmt::Display for Why {
             Self::Directory => f.write_str("the route's root is a directory"),
             Self::Network(name) => write!(f, "the route asks for network `{name}`"),
             Self::Volume(name) => write!(f, "volume `{name}` is Docker's"),
+            Self::NewVolume(name) => {
+                write!(f, "the image is Docker's, which makes volume `{name}` and keeps it")
+            }
             Self::OwnVolume(name) => {
                 write!(f, "dcgi's own store has volume `{name}`, and the image as it was last taken over")
             }

@@ -459,9 +459,13 @@ impl Shared {
         concerned.map(|(route, seat)| (route.clone(), seat.program.clone())).collect()
     }
 
-    /// Has the embedded engine make ready what the routes of an image need, so that their next requests need not wait.
+    /// Has the embedded engine make ready what the routes of an image need, so that their next requests need not wait. Not for
+    /// those that stay with Docker: it would make their volumes too.
     async fn settle_in(&self, embedded: &EmbeddedEngine, image: &str) {
-        for (route, program) in self.routes_of(image) {
+        let comes = |program: &Program| {
+            program.named_volumes().all(|volume| self.known_keeper_of(volume) != Some(Keeper::Docker))
+        };
+        for (route, program) in self.routes_of(image).into_iter().filter(|(_, program)| comes(program)) {
             if let Err(error) = embedded.prepare(&program, &route).await {
                 tracing::warn!(%route, "nothing can be made ready for its requests: {}", Reason(&error));
             }

@@ -153,7 +153,7 @@ impl Spawner {
         self.apart.is_some()
     }
 
-    /// Executes a program in a process group of its own, whose id this gives: a child, with signals as a program expects
+    /// Executes a program in a session and process group of its own, whose id this gives: a child, with signals as a program expects
     /// them, in this working directory; the kernel, out of memory, kills it rather than this process. Returns once it is
     /// executed.
     ///
@@ -222,7 +222,8 @@ fn become_program(birth: &mut Birth<'_>) -> ! {
 }
 
 fn prepare(birth: &Birth<'_>) -> sys::Result<()> {
-    sys::lead_group()?;
+    // And a group: nobody outside of it joins that, setpgid(2).
+    sys::new_session();
     for (stream, number) in birth.streams.into_iter().zip(0..) {
         sys::dup_to(stream, number, false)?;
     }

@@ -467,12 +467,6 @@ pub(super) fn exit(code: c_int) -> ! {
     }
 }
 
-/// Begins a process group of this process's own.
-pub(super) fn lead_group() -> Result<()> {
-    // SAFETY: no memory is involved.
-    unsafe { syscall!(SYS_setpgid, 0, 0) }.map(drop)
-}
-
 pub(super) fn new_session() {
     // SAFETY: no memory is involved.
     _ = unsafe { syscall!(SYS_setsid) };

@@ -152,6 +152,17 @@ fn a_volume_stays_with_whoever_has_it() {
 }
 
 #[test]
+fn who_has_the_image_makes_a_new_volume() {
+    let by = |stored, docker| {
+        let new = [("data", Keeper::Nobody)];
+        by_image(&program(), &new, &Known { stored, docker }, Voice::Answers, || TakeOver::Coming)
+    };
+    assert_eq!(by(None, has(THE_ID)), Decision::docker(Why::NewVolume("data".to_owned())));
+    assert_eq!(by(taken_over(THE_ID), has(THE_ID)), Decision::embedded(Why::TakenOver));
+    assert_eq!(by(None, InDocker::Missing), Decision::embedded(Why::Nowhere));
+}
+
+#[test]
 fn docker_does_not_serve_where_the_store_has_the_volume() {
     let own = [("new", Keeper::Nobody), ("data", Keeper::Store)];
     let by = |stored, docker| {
