@@ -382,6 +382,25 @@ fn scripts_of_this_machine_answer_without_an_image() {
     }
 }
 
+/// Files in `/tmp` take memory, and are no process's: the kernel kills one after the other, to what waits for them all.
+#[test]
+fn a_script_whose_children_fill_the_memory_with_files_is_told_by_that() {
+    let script =
+        "#!/bin/sh\nhead -c 300M /dev/zero >/tmp/x\nprintf 'Content-Type: text/plain\\n\\nfilled\\n'\n";
+    let cgi = scripts(&[("x.sh", script)]);
+    let store = Store::new();
+    let config = format!(
+        "[[route]]\npath = \"/p\"\nrootfs = \"/\"\nvolumes = [\"{}:/cgi:ro\"]\nentrypoint = [\"/cgi/x.sh\"]\nmemory = \"64MiB\"\n",
+        cgi.path().display()
+    );
+    let server = store.serve(&config);
+    for _ in 0..3 {
+        let response = server.get("/p");
+        assert_eq!(response.status, 502, "{}", server.log());
+        server.wait_for_log_of(response.id(), "out of memory");
+    }
+}
+
 #[test]
 fn what_the_demo_says_of_a_script_of_ones_own_is_so() {
     let folder = tempfile::tempdir().unwrap();

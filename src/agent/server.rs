@@ -17,12 +17,15 @@ use super::connection::{Connection, PIECE, Request, Wish};
 use super::program::{Program, Streams};
 use super::scgi::Head;
 use super::source::Source;
-use super::strays::{Patience, Strays};
+use super::strays::{self, Patience, Strays};
 use super::workers::Workers;
 use crate::sandbox::Refusal;
 
 /// How long the head of a request may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a program that was killed may take to end: it takes milliseconds.
+const KILLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long nothing is taken once descriptors have run out.
 const RESPITE: Duration = Duration::from_millis(20);
@@ -79,6 +82,8 @@ struct Session {
     is_told: bool,
     /// Whether what runs has been asked to end: the next time, it is killed.
     is_ending: bool,
+    /// When it was killed last, where its program has not ended by that yet.
+    killed: Option<Instant>,
     /// Whether the end of this process is all that is heard of its end.
     ends_with_us: bool,
     /// When it was looked last who has its output open.
@@ -278,6 +283,7 @@ impl Server {
                 if session.deadline.is_some_and(|deadline| deadline <= now) {
                     session.expire();
                 }
+                session.kill_again(now);
             }
             self.sessions.append(&mut answered);
             self.sessions.retain(|session| session.scope.is_some() || session.connection.is_some());
@@ -301,7 +307,8 @@ impl Server {
             .chain(sessions)
             .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags))
             .collect();
-        let deadlines = self.sessions.iter().filter_map(|session| session.deadline);
+        let killed = self.sessions.iter().filter_map(|session| session.killed.map(|at| at + KILLED_WITHIN));
+        let deadlines = self.sessions.iter().filter_map(|session| session.deadline).chain(killed);
         let is_waited_for = self.sessions.iter().any(Session::is_waited_for);
         let look = is_waited_for.then(|| Instant::now() + LOOK_AGAIN);
         let strays = self.strays.as_ref().and_then(Strays::due);
@@ -461,9 +468,21 @@ impl Session {
         }
         if let Some(program) = self.program {
             children::kill(program);
+            self.killed = Some(Instant::now());
         }
         // Killed, it is not to be killed again; its end is still to be seen.
         self.deadline = None;
+    }
+
+    /// Where its program has not ended although it was killed, kills all that comes from it: somebody traces it, and it waits
+    /// on its way out for who does, ptrace(2), `PTRACE_O_TRACEEXIT`.
+    fn kill_again(&mut self, now: Instant) {
+        if let (Some(program), Some(killed)) = (self.program, self.killed)
+            && killed + KILLED_WITHIN <= now
+        {
+            strays::kill_relatives(program);
+            self.killed = Some(now);
+        }
     }
 
     /// Lets go of the other end, and kills what runs for it.
@@ -494,6 +513,7 @@ impl Session {
     /// Its program has ended. Tells how, and whether something is left.
     fn ended(&mut self, end: End, keeps_connection: bool) {
         self.program = None;
+        self.killed = None;
         let left = self.scope.is_some_and(Scope::is_inhabited);
         if !left {
             self.scope = None;

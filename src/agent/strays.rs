@@ -242,6 +242,20 @@ impl Strays {
     }
 }
 
+/// Kills all that comes from a program, and that itself.
+pub(super) fn kill_relatives(program: Pid) {
+    let Some(Ok(tag)) = Tag::of(program) else { return };
+    for process in processes().filter(|process| Tag::of(*process).and_then(Result::ok) == Some(tag)) {
+        _ = kill_process(process, Signal::KILL);
+    }
+}
+
+/// Who is seen here.
+fn processes() -> impl Iterator<Item = Pid> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+}
+
 /// Whether somebody outside of this container still reads what a process prints: then it is part of an answer. Of a pipe
 /// without a reader, poll(2) says that there is an error; to be opened it needs none, other than by a name (fifo(7)).
 fn is_heard(process: Pid, origin: &Origin) -> bool {
@@ -265,10 +279,7 @@ fn is_read_here(pipe: (u64, u64), origin: &Origin) -> bool {
         let is_pipe = fs::metadata(descriptor.path()).is_ok_and(|file| (file.dev(), file.ino()) == pipe);
         is_pipe && !is_written_to(descriptor)
     };
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut processes =
-        processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
-    processes.any(|process| match fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero())) {
+    processes().any(|process| match fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero())) {
         Ok(descriptors) => descriptors.flatten().any(|descriptor| is_reader(&descriptor)),
         Err(error) => {
             error.kind() == io::ErrorKind::PermissionDenied && Origin::of(process).as_ref() == Some(origin)

@@ -231,6 +231,24 @@ fn main() {
                 assert_eq!(done, 0, "it cannot be traced");
                 Ok(())
             }
+            // Has a daemon trace it that does nothing: killed, it stops on its way out.
+            "held" => {
+                const PTRACE_SEIZE: i32 = 0x4206;
+                const PTRACE_O_TRACEEXIT: usize = 0x40;
+                let own = std::process::id() as i32;
+                let (mut ours, theirs) = std::io::pipe().unwrap();
+                if unsafe { fork() } == 0 {
+                    unsafe { setsid() };
+                    (0..3).for_each(|stream| _ = unsafe { close(stream) });
+                    assert_eq!(unsafe { ptrace(PTRACE_SEIZE, own, 0, PTRACE_O_TRACEEXIT) }, 0);
+                    drop(theirs);
+                    pause("600000");
+                    unsafe { _exit(0) };
+                }
+                drop(theirs);
+                // It has none of it any more once it does.
+                ours.read(&mut [0]).map(drop)
+            }
             "trap" => {
                 unsafe { signal(SIGTERM, note_termination as *const () as usize) };
                 Ok(())

@@ -39,6 +39,8 @@ cases![
     a_program_that_is_stopped_hears_that_it_is_to_end,
     a_program_that_is_traced_and_stops_has_not_ended,
     a_program_that_is_process_1_is_traced_and_stops_has_not_ended,
+    a_program_that_is_held_on_its_way_out_is_ended_with_who_holds_it,
+    a_program_that_is_process_1_and_held_on_its_way_out_is_ended_with_who_holds_it,
     a_program_that_answers_to_the_end_with_more_output_is_not_held_up,
     a_program_that_does_not_end_when_asked_is_killed,
     a_body_whose_client_has_vanished_has_no_end_for_the_program,
@@ -382,6 +384,30 @@ fn a_program_that_is_traced_and_stops_has_not_ended(server: &Server) {
     assert_eq!((&*response.text(), response.complete), ("begun", false));
     with.server.wait_for_log_of(response.id(), "`timeout` passed");
     with.wait_until_gone(response.id());
+}
+
+fn a_program_that_is_held_on_its_way_out_is_ended_with_who_holds_it(server: &Server) {
+    let with = WithFolder::new(server, "kill_grace = '300ms'");
+    is_ended_with_who_holds_it(&with.server, "/");
+    assert_eq!(with.server.get("/?text&print=served").text(), "served");
+}
+
+fn a_program_that_is_process_1_and_held_on_its_way_out_is_ended_with_who_holds_it(server: &Server) {
+    is_ended_with_who_holds_it(server, "/without-init");
+}
+
+#[track_caller]
+fn is_ended_with_who_holds_it(server: &Server, path: &str) {
+    let mut connection = server.connect();
+    connection.send(format!("GET {path}?text&held&print=begun&forever HTTP/1.1\r\nHost: h\r\n\r\n"));
+    let response = connection.head();
+    assert_eq!(response.status, 200);
+    connection.expect("begun");
+    wait_until("both run", SOON, || programs_for(response.id()).len() >= 2);
+    drop(connection);
+    wait_until("nothing of it is left", SOON, || {
+        server.containers_for(response.id()) == 0 && programs_for(response.id()).is_empty()
+    });
 }
 
 fn a_program_that_is_process_1_is_traced_and_stops_has_not_ended(server: &Server) {

@@ -14,7 +14,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Kills what runs in the control groups of a container, by its full id: whether anything did. On this machine, and where its
-/// processes are seen from here. Looks at every process: for containers without an agent alone.
+/// processes are seen from here. Looks at every process: for containers without
+/// an agent, and for those that do not end.
 ///
 /// # Cancel safety
 /// Not cancel safe: it ends in the background.

@@ -33,6 +33,9 @@ const BOUNDS: Bounds = Bounds { most: 8, kept_for: Duration::from_secs(10) };
 /// How long a new slot may take until it listens.
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long what was killed may take to end: it takes milliseconds.
+const OVERDUE: Duration = Duration::from_secs(2);
+
 /// How many sandboxes a request tries that do not come to be ready.
 const READY_TRIES: u32 = 3;
 
@@ -374,15 +377,50 @@ impl Slot {
 
     /// Waits until nothing is left of the slot's sandbox: whether the slot is as it was, or why it failed.
     pub(super) async fn vacant(&mut self, template: &Template) -> Result<bool, Option<Failure>> {
-        let mut message = [0; MESSAGE];
-        match self.socket.read_exact(&mut message).await {
-            Ok(_) => match Message::read(&message, template) {
-                Message::Gone { clean } => Ok(clean),
-                Message::Failed(failure) => Err(Some(failure)),
-                _ => Err(None),
-            },
-            Err(_) => Err(None),
+        vacant(&mut self.socket, template).await
+    }
+
+    /// The same for a sandbox of which nothing more is heard once `silence` completes. What holds on then is killed by its control
+    /// group, with the slot: a process that is traced may stop on its way out, and no signal but the end of who traces it moves
+    /// it from there (ptrace(2), `PTRACE_O_TRACEEXIT`).
+    pub(super) async fn vacant_after(
+        &mut self,
+        template: &Template,
+        silence: impl Future<Output = ()>,
+    ) -> Result<bool, Option<Failure>> {
+        let mut vacant = std::pin::pin!(vacant(&mut self.socket, template));
+        let overdue = async {
+            silence.await;
+            tokio::time::sleep(OVERDUE).await;
+        };
+        tokio::select! {
+            biased;
+            vacant = &mut vacant => return vacant,
+            () = overdue => {}
         }
+        tracing::warn!(
+            "what runs for a request does not end when it is killed: all in its control group is killed"
+        );
+        loop {
+            self.group.kill().await;
+            tokio::select! {
+                // The slot went with it, and says nothing.
+                _ = &mut vacant => return Ok(false),
+                () = tokio::time::sleep(OVERDUE) => {}
+            }
+        }
+    }
+}
+
+async fn vacant(socket: &mut UnixStream, template: &Template) -> Result<bool, Option<Failure>> {
+    let mut message = [0; MESSAGE];
+    match socket.read_exact(&mut message).await {
+        Ok(_) => match Message::read(&message, template) {
+            Message::Gone { clean } => Ok(clean),
+            Message::Failed(failure) => Err(Some(failure)),
+            _ => Err(None),
+        },
+        Err(_) => Err(None),
     }
 }
 

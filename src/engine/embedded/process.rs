@@ -148,7 +148,7 @@ pub(super) async fn attend(
         None => Some(exit),
     };
     let vacant = {
-        let mut vacant = std::pin::pin!(sandbox.slot.vacant(template));
+        let mut vacant = std::pin::pin!(sandbox.slot.vacant_after(template, silence(&control)));
         tokio::select! {
             vacant = &mut vacant => vacant,
             // What the program has left running lingers.
@@ -164,7 +164,11 @@ pub(super) async fn attend(
             // Its init has gone without a word: because we have hung up, or it was killed.
             Ok(_) => Ok(signalled(SIGKILL, &mut sandbox)),
             Err(Some(failure)) => Err(pool.refusal(failure, invocation)),
-            Err(None) => Err(lost()),
+            // The kernel may have come to the slot itself, where what fills the memory is files.
+            Err(None) => match sandbox.slot.group.ran_out_of_memory() {
+                Some(true) => Ok(ExitStatus::Signalled { signal: SIGKILL, out_of_memory: Some(true) }),
+                _ => Err(lost()),
+            },
         });
     }
     // A child of the program's may have been killed for want of memory: that is not the next request's.
@@ -189,6 +193,18 @@ async fn ended(control: &UnixStream, template: &Template) -> Option<Message> {
                 Message::Ready => read = 0,
                 message => return Some(message),
             }
+        }
+    }
+}
+
+/// Completes when a sandbox says nothing any more: it has ended, or we have hung up.
+async fn silence(control: &UnixStream) {
+    let mut message = [0; MESSAGE];
+    while control.readable().await.is_ok() {
+        match control.try_read(&mut message) {
+            Ok(0) => return,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+            _ => {}
         }
     }
 }

@@ -278,6 +278,15 @@ impl Group {
         self.folders.iter().map(open).collect()
     }
 
+    /// Kills all that is in it.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: it ends in the background.
+    pub(crate) async fn kill(&self) {
+        let folders = self.folders.clone();
+        _ = tokio::task::spawn_blocking(move || folders.iter().for_each(|folder| kill(folder))).await;
+    }
+
     /// Whether the kernel has killed a process here for want of memory since the last call. `None`: memory is not
     /// counted.
     pub(crate) fn ran_out_of_memory(&mut self) -> Option<bool> {
