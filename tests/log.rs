@@ -4,7 +4,7 @@ mod common;
 
 use common::embedded::{Store, store_with};
 use common::server::dcgi;
-use common::{Server, encoded};
+use common::{PATIENCE, Server, encoded, wait_until};
 
 const ROUTE: &str = "[[route]]\npath = \"/p\"\nimage = \"probe\"\npull = \"never\"\n";
 
@@ -47,6 +47,26 @@ fn a_line_of_json_has_id_and_route_in_one_place_whatever_it_is_about() {
         assert_eq!(line["span"]["route"], "/p");
         assert!(line.get("request_id").is_none() && line.get("id").is_none(), "{line}");
     }
+}
+
+#[test]
+fn a_request_that_is_refused_in_its_head_has_a_line_in_the_access_log() {
+    let store = probe();
+    let server = logging(&store, "info", &[]);
+    let twice = "GET /p HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx".to_owned();
+    let large = format!("GET /p HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    for (head, status) in [(twice, 400), (large, 431)] {
+        let mut connection = server.connect();
+        connection.send(head);
+        assert_eq!(connection.response().status, status);
+        let line = format!("dcgi::access: refused before there was a request: ");
+        wait_until("it is logged", PATIENCE, || {
+            let log = server.log();
+            let found: Vec<_> = log.lines().filter(|found| found.contains(&line)).collect();
+            found.iter().any(|line| line.contains(&format!("remote=127.0.0.1 status={status} ")))
+        });
+    }
+    assert_eq!(server.log().matches("dcgi::access").count(), 2, "{}", server.log());
 }
 
 #[test]

@@ -1,10 +1,16 @@
 //! Signals that end a command.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Resolves at the first SIGTERM or SIGINT. The second ends the process at once.
+/// How soon after the first a signal is taken for the same wish: `timeout`, and who else signals a process and its group, sends
+/// two.
+const SAME: Duration = Duration::from_millis(500);
+
+/// Resolves at the first SIGTERM or SIGINT. The second, half a second later or more, ends the process at once.
 pub(super) fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
@@ -22,10 +28,16 @@ pub(super) fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
         _ = sd_notify::notify(&[NotifyState::Stopping]);
+        let first = Instant::now();
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if first.elapsed() >= SAME {
+                    break;
+                }
             }
             tracing::warn!(
                 "a second signal: ending at once; containers that still run go with the next start"

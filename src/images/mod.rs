@@ -159,11 +159,12 @@ impl Store {
     }
 
     /// Where the store is unless someone says otherwise: `$DCGI_STORE`; else `/var/lib/dcgi` for root; else
-    /// `$XDG_DATA_HOME/dcgi`, which is `~/.local/share/dcgi` by default.
+    /// `$XDG_DATA_HOME/dcgi`, which is `~/.local/share/dcgi` by default. Without `HOME`, `~` is what `/etc/passwd` says, else `/`.
     pub fn default_root() -> PathBuf {
-        default_root(rustix::process::geteuid().is_root(), |name| {
-            std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
-        })
+        let user = rustix::process::geteuid();
+        let get = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = || home_of(user.as_raw(), &fs::read_to_string("/etc/passwd").unwrap_or_default());
+        default_root(user.is_root(), get, home)
     }
 
     /// The directory that this store is in.
@@ -371,7 +372,11 @@ impl Store {
 }
 
 /// See [`Store::default_root`].
-fn default_root(is_root: bool, get: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+fn default_root(
+    is_root: bool,
+    get: impl Fn(&str) -> Option<PathBuf>,
+    home: impl FnOnce() -> Option<PathBuf>,
+) -> PathBuf {
     if let Some(root) = get("DCGI_STORE") {
         return root;
     }
@@ -381,9 +386,18 @@ fn default_root(is_root: bool, get: impl Fn(&str) -> Option<PathBuf>) -> PathBuf
     // XDG Base Directory Specification: a path that is not absolute is to be ignored.
     get("XDG_DATA_HOME")
         .filter(|path| path.is_absolute())
-        .or_else(|| get("HOME").map(|home| home.join(".local/share")))
-        .unwrap_or_else(|| PathBuf::from("."))
+        .or_else(|| get("HOME").or_else(home).map(|home| home.join(".local/share")))
+        // Never where somebody happens to stand.
+        .unwrap_or_else(|| PathBuf::from("/.local/share"))
         .join("dcgi")
+}
+
+/// A user's home directory, by passwd(5).
+fn home_of(user: u32, passwd: &str) -> Option<PathBuf> {
+    let user = user.to_string();
+    let mut users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let fields = users.find(|fields| fields.get(2) == Some(&&*user))?;
+    fields.get(5).filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
 /// Waits until a directory's names are on the disk.

@@ -143,8 +143,11 @@ fn said(error: &StoreError) -> String {
 #[test]
 fn the_default_root_is_found_as_documented() {
     let root = |is_root, variables: &[(&str, &str)]| {
-        default_root(is_root, |name| {
+        let get = |name: &str| {
             variables.iter().find(|(found, _)| *found == name).map(|(_, value)| PathBuf::from(value))
+        };
+        default_root(is_root, get, || {
+            home_of(5, "root:x:0:0::/root:/bin/sh\ngames:x:5:60:games:/usr/games:\n")
         })
     };
     let all = [("DCGI_STORE", "/s"), ("XDG_DATA_HOME", "/x"), ("HOME", "/h")];
@@ -153,6 +156,9 @@ fn the_default_root_is_found_as_documented() {
     assert_eq!(root(false, &all[1..]), PathBuf::from("/x/dcgi"));
     assert_eq!(root(false, &all[2..]), PathBuf::from("/h/.local/share/dcgi"));
     assert_eq!(root(false, &[("XDG_DATA_HOME", "x"), all[2]]), PathBuf::from("/h/.local/share/dcgi"));
+    assert_eq!(root(false, &[]), PathBuf::from("/usr/games/.local/share/dcgi"));
+    assert_eq!(home_of(6, "games:x:5:60:games:/usr/games:\n"), None);
+    assert_eq!(default_root(false, |_| None, || None), PathBuf::from("/.local/share/dcgi"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,6 +20,7 @@ use super::Shared;
 use super::client_io::{ClientIo, Socket};
 use super::head_guard::HeadGuard;
 use crate::connection::{ClientConnection, ConnectionInfo, RawTarget, Taken};
+use crate::site::ACCESS_LOG;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -54,7 +55,28 @@ pub(super) async fn serve<S: Socket>(
         serve_http1(socket, first, info, place, &shared).await
     };
     if let Err(error) = result {
+        if let Some(status) = refused_with(&error) {
+            // No layer of the site's has seen it, so none writes its line.
+            tracing::info!(
+                target: ACCESS_LOG,
+                remote = info.remote.map(|remote| tracing::field::display(remote.ip())),
+                status = status.as_u16(),
+                bytes = 0,
+                cut = false,
+                "refused before there was a request: {}",
+                crate::reason::Reason(&error)
+            );
+        }
         tracing::debug!(error = %crate::reason::Reason(&error), "the connection broke");
+    }
+}
+
+/// What hyper has answered to a head that is none.
+fn refused_with(error: &hyper::Error) -> Option<StatusCode> {
+    match error {
+        error if error.is_parse_too_large() => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        error if error.is_parse() => Some(StatusCode::BAD_REQUEST),
+        _ => None,
     }
 }
 

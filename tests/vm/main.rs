@@ -67,9 +67,11 @@ fn boot(suites: &[Suite], wanted: &[Vec<String>]) -> Report {
     root.copy("/etc/ssl/certs/ca-certificates.crt");
     let overlay = machine::find(&machine::kernel(), "overlay.ko");
     root.file("/modules/overlay.ko", 0o644, &std::fs::read(overlay).unwrap());
-    // Where the executables look for them: paths of this machine's, known when they were compiled.
+    // Where the executables look for them: paths of this machine's, known when they were compiled. Where every instruction is
+    // emulated, an executable that is not optimized takes three times as long: it is the one that `make demo` makes.
     let dcgi = Path::new(env!("CARGO_BIN_EXE_dcgi"));
-    root.stripped(dcgi, dcgi);
+    let optimized = suites::optimized();
+    root.stripped(&optimized, dcgi);
     for probe in ["probe.rs", "inside.rs"] {
         root.copy(compiled(probe));
     }
@@ -80,7 +82,7 @@ fn boot(suites: &[Suite], wanted: &[Vec<String>]) -> Report {
     let here = |executable: &&PathBuf| executable.is_file();
     executables.into_iter().filter(here).for_each(|executable| root.stripped(executable, executable));
     if suites.iter().zip(wanted).any(|(suite, wanted)| suite.stage == Stage::Systemd && !wanted.is_empty()) {
-        add_systemd(&mut root);
+        add_systemd(&mut root, &optimized);
     }
     for stage in [Stage::Initramfs, Stage::Root, Stage::Systemd] {
         let runs = suites.iter().zip(wanted).filter(|(suite, _)| suite.stage == stage);
@@ -93,7 +95,7 @@ fn boot(suites: &[Suite], wanted: &[Vec<String>]) -> Report {
 }
 
 /// A root file system with systemd, and what goes into it: dcgi as a service, by the unit that is for everybody.
-fn add_systemd(root: &mut Initramfs) {
+fn add_systemd(root: &mut Initramfs, optimized: &Path) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| {
         let path = here.join(path);
@@ -101,7 +103,7 @@ fn add_systemd(root: &mut Initramfs) {
             .unwrap_or_else(|error| panic!("{}: {error}: run scripts/systemd-root", path.display()))
     };
     root.file("/systemd.tar", 0o644, &read("target/tools/systemd.tar"));
-    root.stripped(Path::new(env!("CARGO_BIN_EXE_dcgi")), Path::new("/service/dcgi"));
+    root.stripped(optimized, Path::new("/service/dcgi"));
     root.stripped(&std::env::current_exe().unwrap(), Path::new("/service/cases"));
     root.file("/service/dcgi.service", 0o644, &read("deploy/dcgi.service"));
     root.file("/service/cases.service", 0o644, &read("tests/vm/cases.service"));

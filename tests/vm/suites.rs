@@ -87,6 +87,12 @@ pub(crate) fn all() -> Vec<Suite> {
     ]
 }
 
+/// dcgi as it is for people, which Cargo makes where it has not yet.
+pub(crate) fn optimized() -> PathBuf {
+    let [dcgi] = made(&["build", "--release", "--bin", "dcgi"], ["dcgi"]);
+    dcgi
+}
+
 /// The executables of other suites, which Cargo makes where it has not yet.
 fn executables<const N: usize>(names: [&str; N]) -> [PathBuf; N] {
     let folder = Path::new(env!("CARGO_BIN_EXE_dcgi")).parent().unwrap().file_name().unwrap();
@@ -94,10 +100,16 @@ fn executables<const N: usize>(names: [&str; N]) -> [PathBuf; N] {
         "debug" => "dev",
         other => other,
     };
+    let tests = names.iter().flat_map(|name| ["--test", name]);
+    let arguments: Vec<_> = ["test", "--no-run", "--profile", profile].into_iter().chain(tests).collect();
+    made(&arguments, names)
+}
+
+/// The executables of these targets, as a command of Cargo's makes them.
+fn made<const N: usize>(arguments: &[&str], names: [&str; N]) -> [PathBuf; N] {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["test", "--no-run", "--message-format=json"]);
-    command.args(["--profile", profile]).args(names.iter().flat_map(|name| ["--test", name]));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).arg("--message-format=json");
     // What Cargo tells tests of the package: some build scripts look at it, and their crates would be made anew.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();

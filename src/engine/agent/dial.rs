@@ -38,6 +38,7 @@ impl RuntimeDir {
         let base = base();
         let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", base.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(&base).map_err(at)?;
+        lets_nobody_in(&base).map_err(at)?;
         Self::sweep(instance).map_err(at)?;
         // One process may have more engines than one.
         let own = base.join(instance.label());
@@ -68,6 +69,23 @@ impl Drop for RuntimeDir {
         // Where another engine still has something in it, it stays.
         _ = fs::remove_dir(&self.0);
     }
+}
+
+/// SECURITY: who may rename what is in the directory could put sockets of his own in our directory's place, to which
+/// containers then speak. Somebody else may have made it, or a link there, where it is in one for temporary files.
+fn lets_nobody_in(base: &Path) -> io::Result<()> {
+    let is_named = std::env::var_os("DCGI_RUNTIME_DIR").is_some_and(|path| !path.is_empty());
+    let found = if is_named { fs::metadata(base)? } else { fs::symlink_metadata(base)? };
+    let is_owner_trusted = [0, rustix::process::geteuid().as_raw()].contains(&found.uid());
+    // In one that is sticky, nobody renames what is another's.
+    let may_others = found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0;
+    if found.is_dir() && is_owner_trusted && !may_others {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "others may change what is in it, so it is no place for dcgi's sockets: remove it, or name a directory of this user's, of \
+         mode 0700, by DCGI_RUNTIME_DIR",
+    ))
 }
 
 /// SECURITY: where everybody may make directories, somebody else may have made this one, to change what is in it.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::engine::sources::{self, Identity, Seen};
@@ -232,6 +233,8 @@ fn missing_interpreter(rootfs: &Rootfs, program: &Program) -> Option<String> {
 pub(super) struct Watched {
     machine: Arc<Machine>,
     known: tokio::sync::Mutex<Option<Known>>,
+    /// Whether it is looked ahead of the next request. That may take long, and requests go by what is known meanwhile.
+    looking: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -259,7 +262,10 @@ impl Watched {
     /// What is hidden of it, as of the last few seconds. `own` is dcgi's.
     pub(super) async fn hidden(&self, own: &Arc<Vec<PathBuf>>) -> Arc<Vec<PathBuf>> {
         let mut known = self.known.lock().await;
-        if let Some(known) = known.as_mut().filter(|known| known.looked.elapsed() < BELIEVED_FOR) {
+        let is_believed = |known: &&mut Known| {
+            known.looked.elapsed() < BELIEVED_FOR || self.looking.load(Ordering::Relaxed)
+        };
+        if let Some(known) = known.as_mut().filter(is_believed) {
             known.used = Instant::now();
             return known.hidden.clone();
         }
@@ -268,13 +274,17 @@ impl Watched {
         hidden
     }
 
-    /// Looks ahead of the next request, where there was one of late.
+    /// Looks ahead of the next request, where there was one of late, and nobody does.
     pub(super) async fn refresh(&self, own: &Arc<Vec<PathBuf>>) {
-        let mut known = self.known.lock().await;
-        if let Some(known) = known.as_mut().filter(|known| known.used.elapsed() < USED_FOR) {
-            known.hidden = self.look(own).await;
-            known.looked = Instant::now();
+        let is_used = self.known.lock().await.as_ref().is_some_and(|known| known.used.elapsed() < USED_FOR);
+        if !is_used || self.looking.swap(true, Ordering::Relaxed) {
+            return;
         }
+        let hidden = self.look(own).await;
+        if let Some(known) = self.known.lock().await.as_mut() {
+            (known.hidden, known.looked) = (hidden, Instant::now());
+        }
+        self.looking.store(false, Ordering::Relaxed);
     }
 
     async fn look(&self, own: &Arc<Vec<PathBuf>>) -> Arc<Vec<PathBuf>> {

@@ -553,8 +553,11 @@ async fn tidy_regularly(engine: Weak<Shared>) {
     loop {
         interval.tick().await;
         let Some(engine) = engine.upgrade() else { return };
-        engine.cgroups.sweep();
-        engine.machine.refresh(&engine.own).await;
+        let cgroups = engine.cgroups.clone();
+        // Both may take long: other instances' groups are in the kernel's hands, and this machine's files are many.
+        _ = tokio::task::spawn_blocking(move || cgroups.sweep()).await;
+        let shared = engine.clone();
+        tokio::spawn(async move { shared.machine.refresh(&shared.own).await });
         let pools: Vec<_> = engine.pools().values().cloned().collect();
         for pool in pools {
             pool.tidy(&engine);
