@@ -102,6 +102,23 @@ fn when_the_grace_is_over_requests_are_cut_and_no_container_is_left() {
     assert_eq!(connection.chunk(), None, "an answer that was cut looks whole");
     assert_eq!(server.wait().code(), Some(0));
     assert_eq!(server.containers(), 0);
+    // Nor does the log blame the client.
+    server.wait_for_log("the server is shutting down; ");
+    let log = server.log();
+    assert!(log.contains(" cut=true ") && !log.contains("the client went away"), "{log}");
+}
+
+#[test]
+fn who_has_no_answer_when_the_grace_is_over_is_told() {
+    let mut server = Server::start_with(ROUTE, |command| {
+        command.args(["--grace", "200ms"]);
+    });
+    let mut connection = server.connect();
+    connection.send("GET /p?err=begun%0A&forever HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    server.wait_for_log("dcgi::stderr: begun");
+    server.signal("TERM");
+    assert_eq!(connection.response().status, 503);
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

@@ -59,10 +59,10 @@ fn a_request_that_is_refused_in_its_head_has_a_line_in_the_access_log() {
         let mut connection = server.connect();
         connection.send(head);
         assert_eq!(connection.response().status, status);
-        let line = format!("dcgi::access: refused before there was a request: ");
+        let line = "dcgi::access: refused before there was a request: ";
         wait_until("it is logged", PATIENCE, || {
             let log = server.log();
-            let found: Vec<_> = log.lines().filter(|found| found.contains(&line)).collect();
+            let found: Vec<_> = log.lines().filter(|found| found.contains(line)).collect();
             found.iter().any(|line| line.contains(&format!("remote=127.0.0.1 status={status} ")))
         });
     }

@@ -27,7 +27,7 @@ use rustix::thread::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument;
@@ -185,9 +185,12 @@ pub(super) fn carry_tcp(listener: OwnedFd, target: Target, tasks: &TaskTracker) 
             };
             let (target, failed) = (target.clone(), failed.clone());
             let one = async move {
-                let Ok(_place) = places().acquire().await else { return };
-                match reach(&target).await {
-                    Ok(outside) => {
+                let reached = match place().await {
+                    Ok(place) => reach(&target).await.map(|outside| (place, outside)),
+                    Err(error) => Err(error),
+                };
+                match reached {
+                    Ok((_place, outside)) => {
                         _ = inside.set_nodelay(true);
                         carry(inside, outside).await;
                     }
@@ -239,13 +242,17 @@ pub(super) fn carry_unix(socket: Socket, target: Target, tasks: &TaskTracker) ->
             }
             let (target, failed) = (target.clone(), failed.clone());
             let one = async move {
-                let Ok(_place) = places().acquire().await else { return };
+                let place = place().await;
                 // Who has gone while it waited said what nobody is to hear any more.
                 if has_gone(&inside) {
                     return;
                 }
-                match reach(&target).await {
-                    Ok(outside) => carry(inside, outside).await,
+                let reached = match place {
+                    Ok(place) => reach(&target).await.map(|outside| (place, outside)),
+                    Err(error) => Err(error),
+                };
+                match reached {
+                    Ok((_place, outside)) => carry(inside, outside).await,
                     Err(error) => {
                         let before = last(&failed);
                         *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -275,6 +282,17 @@ fn places() -> &'static Semaphore {
         Semaphore::new(usize::try_from(places).unwrap_or(8))
     });
     &PLACES
+}
+
+/// Waits for such room, for as long as for a target.
+async fn place() -> io::Result<SemaphorePermit<'static>> {
+    let place = tokio::time::timeout(PATIENCE, places().acquire()).await;
+    place.ok().and_then(Result::ok).ok_or_else(|| {
+        io::Error::other(
+            "as many connections are carried as may be, an eighth of the descriptors that dcgi may have open: others have to \
+             end first, or the limit (`ulimit -n`, `LimitNOFILE`) be higher",
+        )
+    })
 }
 
 /// Whether the other end of a connection is closed, and nobody will read an answer.

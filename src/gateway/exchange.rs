@@ -58,11 +58,12 @@ impl Exchange {
             Answering::new(&self.route, self.head_only, reply, self.abandoned.clone(), &detached)
                 .naming_files(self.names_files);
         let started = tokio::select! {
+            biased;
             started = self.engine.start(&self.route.program, self.invocation) => started.map_err(Failure::from),
             timeout = self.deadline.passed() => Err(Failure::DeadlinePassed(timeout)),
+            () = self.interrupted.cancelled() => Err(Failure::Interrupted),
             () = self.abandoned.cancelled() => Err(Failure::ClientGone),
             () = gone(self.client.as_ref()) => Err(Failure::ClientGone),
-            () = self.interrupted.cancelled() => Err(Failure::Interrupted),
         };
         // Standard input is held to the very end: not to be taken for the end of what is read, where that breaks off.
         let Process { mut stdin, stdout, stderr, ended, exit, reaper } = match started {
@@ -100,8 +101,8 @@ impl Exchange {
                     silence = activity.ceased(limits.idle_timeout, self.taken.as_ref()) => {
                         break Err(Failure::Idle(silence));
                     }
-                    () = self.abandoned.cancelled() => break Err(Failure::ClientGone),
                     () = self.interrupted.cancelled() => break Err(Failure::Interrupted),
+                    () = self.abandoned.cancelled() => break Err(Failure::ClientGone),
                     () = gone(self.client.as_ref()), if !left => {
                         left = true;
                         // A client that has all it will get may leave; the program runs to its end.

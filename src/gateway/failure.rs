@@ -33,6 +33,11 @@ pub(crate) enum Failure {
     MalformedHost(#[from] HostError),
     #[error("malformed request: {0}")]
     Malformed(&'static str),
+    #[error(
+        "the request has Forwarded and X-Forwarded-*, of which one is its client's own: which of them the proxy in front writes, \
+         `proxy_headers` has to say"
+    )]
+    UnclearProxy,
     #[error("CONNECT asks for a tunnel, and this is no proxy")]
     Tunnel,
     #[error("it is a file, which is read and nothing else")]
@@ -116,9 +121,11 @@ impl Failure {
     /// The status that the client gets, where it can still get one.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::MalformedPath(_) | Self::MalformedHost(_) | Self::Malformed(_) | Self::ClientGone => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::MalformedPath(_)
+            | Self::MalformedHost(_)
+            | Self::Malformed(_)
+            | Self::UnclearProxy
+            | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::Tunnel | Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute | Self::NoFile(_) => StatusCode::NOT_FOUND,
             Self::Forbidden(_) | Self::Denied => StatusCode::FORBIDDEN,

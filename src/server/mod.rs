@@ -25,6 +25,9 @@ use listener::{Accepted, Listener};
 /// How long removals may take once the grace is over and programs have had theirs. An engine that is gone removes nothing.
 const LAST_REMOVALS: Duration = Duration::from_secs(20);
 
+/// How long connections may take to tell of that, once the grace is over.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Pause after a connection could not be accepted: out of descriptors, say. Trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -103,8 +106,10 @@ impl Server {
         };
         if tokio::time::timeout(grace, finish).await.is_err() {
             tracing::warn!("the grace is over: requests that still run are ended");
-            shared.aborting.cancel();
             let grace = shared.handler.interrupt();
+            // Who has no answer yet gets one; an answer that is cut closes its connection by itself.
+            _ = tokio::time::timeout(LAST_WORDS, shared.connections.wait()).await;
+            shared.aborting.cancel();
             let last = async {
                 shared.connections.wait().await;
                 shared.handler.drained().await;

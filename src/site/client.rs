@@ -241,9 +241,7 @@ impl ProxyHeaders {
             Self::Either if !headers.contains_key(FORWARDED) => Kind::XForwarded,
             Self::Either if !has_other(headers) => Kind::Rfc7239,
             Self::Either => {
-                return Err(Failure::Malformed(
-                    "it has Forwarded and X-Forwarded-*: which of them the proxy in front writes, `proxy_headers` has to say",
-                ));
+                return Err(Failure::UnclearProxy);
             }
         };
         match kind {

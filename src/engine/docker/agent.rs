@@ -38,6 +38,9 @@ const DOOR_IN_CONTAINER: &str = "/dev/dcgi/run";
 /// The agent's name in its volume.
 const EXECUTABLE: &str = "dcgi";
 
+/// How long a volume that was looked at is taken to be as it was, whatever happens.
+const VOLUME_BELIEVED_FOR: Duration = Duration::from_secs(10);
+
 /// How long an agent may take to dial in once its container has started.
 const DIAL_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -49,8 +52,8 @@ pub(super) struct Agents {
     /// Where agents dial in. None where the engine is elsewhere: then they take their request on standard input.
     runtime_dir: Option<RuntimeDir>,
     executable: Executable,
-    /// The volume's name, while it is known to be filled. Somebody may clear away volumes that no container uses.
-    volume: tokio::sync::Mutex<Option<String>>,
+    /// The volume's name, while it is known to be filled, and since when. Somebody may clear away volumes that no container uses.
+    volume: tokio::sync::Mutex<Option<(String, Instant)>>,
     /// When one has not come, the last time.
     missed: Mutex<Missed>,
 }
@@ -193,11 +196,18 @@ impl Agents {
 
     async fn volume(&self, engine: &Arc<Shared>, image: &str) -> Result<String, EngineError> {
         let mut known = self.volume.lock().await;
-        if let Some(volume) = &*known {
+        if let Some((volume, _)) = &*known {
             return Ok(volume.clone());
         }
         let volume = fill_volume(engine, &self.executable, image).await?;
-        Ok(known.insert(volume).clone())
+        Ok(known.insert((volume, Instant::now())).0.clone())
+    }
+
+    /// A container was not to be had. Looks at the volume again for the next one, unless that has been looked at just now: what is
+    /// wrong with one route's containers is not to keep all others waiting.
+    async fn doubt_volume(&self) {
+        let mut known = self.volume.lock().await;
+        *known = known.take().filter(|(_, since)| since.elapsed() < VOLUME_BELIEVED_FOR);
     }
 }
 
@@ -262,7 +272,7 @@ pub(super) async fn inhabit(
     let shutting_down = || Err(Uninhabited::Failed(unusable("the runtime is shutting down")));
     let inhabited = inhabited.await.unwrap_or_else(|_| shutting_down());
     if inhabited.is_err() {
-        *agents.volume.lock().await = None;
+        agents.doubt_volume().await;
     }
     inhabited
 }

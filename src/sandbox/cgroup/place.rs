@@ -83,7 +83,13 @@ impl Place {
             }
         };
         for base in candidates {
-            match prepare_below(&base, self.version, controller, instance, name) {
+            let prepare = || prepare_below(&base, self.version, controller, instance, name);
+            // Who ends in the same moment, and is the last, removes what all share.
+            let is_removed = |result: &io::Result<_>| {
+                result.as_ref().is_err_and(|error: &io::Error| error.kind() == io::ErrorKind::NotFound)
+            };
+            let prepared = (1..PREPARE_TRIES).map(|_| prepare()).find(|result| !is_removed(result));
+            match prepared.unwrap_or_else(prepare) {
                 Ok(folder) => return Ok((self.version, folder)),
                 Err(error) if refusal.is_empty() => refusal = format!("{}: {error}", base.display()),
                 Err(_) => {}
@@ -92,6 +98,9 @@ impl Place {
         Err(refusal)
     }
 }
+
+/// How often the directory that instances share is made again where it goes meanwhile.
+const PREPARE_TRIES: u32 = 5;
 
 fn prepare_below(
     base: &Path,
