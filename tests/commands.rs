@@ -163,6 +163,12 @@ fn check_warns_of_directories_that_are_not_there() {
         "{said}"
     );
     assert_eq!(said.matches("is not there").count(), 2, "{said}");
+    // A directory as the root is this machine's.
+    let is_certain = |route: &str| {
+        let warning = said.lines().find(|line| line.contains(&format!("warning: route `{route}`"))).unwrap();
+        warning.ends_with(" will be answered with 502")
+    };
+    assert!(is_certain("/root") && !is_certain("/volume"), "{said}");
 }
 
 #[test]

@@ -87,10 +87,11 @@ impl std::str::FromStr for Address {
     }
 }
 
-/// `dcgi agent` by itself: what it needs of the command line is understood in a fraction of a millisecond, and there is
-/// a container that waits for it.
+// `dcgi agent` by itself: what it needs of the command line is understood in a fraction of a millisecond, and there is a container
+// that waits for it.
+/// Run a program for SCGI requests: what waits inside containers
 #[derive(Debug, Parser)]
-#[command(name = "dcgi agent")]
+#[command(name = "dcgi agent", bin_name = "dcgi agent")]
 struct Alone {
     #[command(flatten)]
     options: Options,

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 use clap::Args;
 use comfy_table::Table;
-use dcgi::config::Config;
+use dcgi::config::{Config, EngineChoice};
 use dcgi::engine::auto::survey;
 use dcgi::engine::embedded::{EmbeddedEngine, RootLook};
 use dcgi::engine::{Choice, EngineErrorKind, Isolation, Program, PullPolicy, Volume};
@@ -49,8 +49,9 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     for (route, missing) in missing {
         writeln!(
             out,
-            "\nwarning: route `{}`: {missing}: its requests will be answered with 502, unless its engine is on another machine",
-            route.name()
+            "\nwarning: route `{}`: {missing}: its requests will be answered with 502{}",
+            route.name(),
+            unless_elsewhere(route)
         )?;
     }
     for (route, ProgramRoute { program, .. }) in served(&config.routes) {
@@ -84,8 +85,9 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         for problem in problems {
             writeln!(
                 out,
-                "\nwarning: route `{}`: {problem}: its requests will be answered with 502, unless its engine is on another machine",
-                route.name()
+                "\nwarning: route `{}`: {problem}: its requests will be answered with 502{}",
+                route.name(),
+                unless_elsewhere(route)
             )?;
         }
         for name in names_of_directories(program, options.file.config.parent().unwrap_or(Path::new(""))) {
@@ -203,6 +205,16 @@ async fn choices(config: &Config) -> Vec<Choice> {
         .then(|| Store::open(root))
         .and_then(|opened| opened.inspect_err(|error| tracing::warn!("{error}: it counts as empty")).ok());
     survey(engine::programs(config), store.as_ref()).await
+}
+
+/// What may yet be otherwise: an engine on another machine has that one's files. The embedded engine is on none.
+fn unless_elsewhere(route: &Route) -> &'static str {
+    let program = route.program().map(|served| &served.program);
+    match program.is_some_and(|program| program.rootfs.is_none() && program.engine != EngineChoice::Embedded)
+    {
+        true => ", unless its engine is on another machine",
+        false => "",
+    }
 }
 
 fn table(routes: &[Route], choices: &[Choice]) -> Table {

@@ -305,10 +305,11 @@ impl fmt::Display for Why {
                 write!(f, "dcgi's own store has volume `{name}`, and the image as it was last taken over")
             }
             Self::Torn { volume, image } => {
-                write!(
-                    f,
-                    "dcgi's own store has volume `{volume}` and not the image ({image}), so nobody can serve"
-                )
+                write!(f, "dcgi's own store has volume `{volume}`, and Docker the image: nobody serves")?;
+                match **image {
+                    Self::Coming => f.write_str(" until that is taken over"),
+                    ref why => write!(f, ", for {why}"),
+                }
             }
             Self::Unheard => f.write_str("what Docker has is not known: it has not answered yet"),
             Self::Refused(why) => f.write_str(why),

@@ -176,7 +176,7 @@ fn docker_does_not_serve_where_the_store_has_the_volume() {
     );
     assert_eq!(
         by(None, has(THE_ID)),
-        "docker: dcgi's own store has volume `data` and not the image (until its image is taken over), so nobody can serve"
+        "docker: dcgi's own store has volume `data`, and Docker the image: nobody serves until that is taken over"
     );
 }
 
