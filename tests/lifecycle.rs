@@ -172,6 +172,21 @@ fn what_has_itself_traced_in_a_killed_dcgis_container_ends_with_the_next_start()
 }
 
 #[test]
+fn what_is_held_on_its_way_out_in_a_killed_dcgis_container_ends_with_the_next_start() {
+    let route = format!("{ROUTE}init = false\n");
+    let mut killed = Server::start(&route);
+    let mut connection = killed.connect();
+    connection.send("GET /p?text&held&print=begun&forever HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(connection.head().status, 200);
+    connection.expect("begun");
+    // Any dcgi that starts from now on, another test's as well, may end it.
+    killed.signal("KILL");
+    killed.wait();
+    let _next = Server::start(&route);
+    wait_until("nothing of it is left", PATIENCE, || killed.containers() == 0);
+}
+
+#[test]
 fn two_hundred_silent_clients_keep_nobody_out_and_are_shown_the_door() {
     let server = Server::start(&format!("header_timeout = \"2s\"\n{ROUTE}"));
     // By now it has of its executable in memory what it uses, which is large where it is not optimized.

@@ -38,7 +38,7 @@ const CHUNKS: usize = 2;
 const REAP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long an engine may take to remove a container until all in it is killed otherwise.
-const OVERDUE: Duration = Duration::from_secs(2);
+pub(super) const OVERDUE: Duration = Duration::from_secs(2);
 
 /// Pauses between tries to remove a container: from the first to at most the second.
 const REMOVE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
