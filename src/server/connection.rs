@@ -20,7 +20,7 @@ use super::Shared;
 use super::client_io::{ClientIo, Socket};
 use super::head_guard::HeadGuard;
 use crate::connection::{ClientConnection, ConnectionInfo, RawTarget, Taken};
-use crate::site::ACCESS_LOG;
+use crate::site::log_refused;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -56,16 +56,7 @@ pub(super) async fn serve<S: Socket>(
     };
     if let Err(error) = result {
         if let Some(status) = refused_with(&error) {
-            // No layer of the site's has seen it, so none writes its line.
-            tracing::info!(
-                target: ACCESS_LOG,
-                remote = info.remote.map(|remote| tracing::field::display(remote.ip())),
-                status = status.as_u16(),
-                bytes = 0,
-                cut = false,
-                "refused before there was a request: {}",
-                crate::reason::Reason(&error)
-            );
+            log_refused(info.remote.map(|remote| remote.ip()), status, &error);
         }
         tracing::debug!(error = %crate::reason::Reason(&error), "the connection broke");
     }

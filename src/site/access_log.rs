@@ -17,9 +17,27 @@ use super::body::Body;
 use super::dispatch::RouteName;
 use super::request_id::RequestId;
 use crate::gateway::{self, Input};
+use crate::reason::Reason;
 
 /// The tracing target of the access log, to be filtered by.
 pub const ACCESS_LOG: &str = "dcgi::access";
+
+/// Writes the line of what was refused before it was a request, and has passed no layer.
+pub(crate) fn log_refused(
+    remote: Option<IpAddr>,
+    status: StatusCode,
+    why: &(dyn std::error::Error + 'static),
+) {
+    tracing::info!(
+        target: ACCESS_LOG,
+        remote = remote.map(tracing::field::display),
+        status = status.as_u16(),
+        bytes = 0,
+        cut = false,
+        "refused before there was a request: {}",
+        Reason(why)
+    );
+}
 
 /// A layer that writes a line for each request, when its response's body is done with, or it is given up.
 #[derive(Clone, Copy, Debug)]

@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use access_log::ACCESS_LOG;
+pub(crate) use access_log::log_refused;
 pub use body::Body;
 pub use builder::HandlerBuilder;
 pub use client::ProxyHeaders;

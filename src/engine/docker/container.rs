@@ -37,9 +37,6 @@ const CHUNKS: usize = 2;
 /// many containers at a time were seen to stand still for ten seconds: until then there is nothing to despair of.
 const REAP_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long an engine may take to remove a container until all in it is killed otherwise.
-pub(super) const OVERDUE: Duration = Duration::from_secs(2);
-
 /// Pauses between tries to remove a container: from the first to at most the second.
 const REMOVE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -255,17 +252,6 @@ impl Container {
 
     /// Removes the container, however long that takes.
     pub(super) async fn remove(&self) {
-        let mut removed = std::pin::pin!(self.try_to_remove());
-        if tokio::time::timeout(OVERDUE, &mut removed).await.is_err() {
-            if self.engine.endpoint.is_local() {
-                // Somebody in it may hold process 1 on its way out, as who traces it can. Engines kill that alone.
-                outliving::kill(self.name.clone()).await;
-            }
-            removed.await;
-        }
-    }
-
-    async fn try_to_remove(&self) {
         let (mut pause, longest) = REMOVE_BACKOFF;
         let mut complained = false;
         while let Err(error) = self.engine.remove_container(&self.name).await {

@@ -143,6 +143,9 @@ struct Shared {
 const REMOVALS: usize = 6;
 const SETTLERS: usize = 4;
 
+/// How long an engine may take to remove a container until all in it is killed otherwise.
+const OVERDUE: Duration = Duration::from_secs(2);
+
 /// How long a removal that does not come to an end keeps others from beginning.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -464,7 +467,18 @@ impl Shared {
     async fn remove_container(&self, container: &str) -> Result<(), bollard::errors::Error> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let turn = self.removals.acquire().await;
-        let mut removing = std::pin::pin!(self.docker.remove_container(container, Some(options)));
+        let removing = async {
+            let mut removing = std::pin::pin!(self.docker.remove_container(container, Some(options)));
+            if let Ok(removed) = tokio::time::timeout(OVERDUE, &mut removing).await {
+                return removed;
+            }
+            if self.endpoint.is_local() {
+                // Somebody in it may hold process 1 on its way out, as who traces it can. Engines kill that alone.
+                outliving::kill(container.to_owned()).await;
+            }
+            removing.await
+        };
+        let mut removing = std::pin::pin!(removing);
         let removed = match tokio::time::timeout(REMOVAL_PATIENCE, &mut removing).await {
             Ok(removed) => removed,
             Err(_) => {

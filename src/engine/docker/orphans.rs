@@ -56,17 +56,7 @@ pub(super) async fn sweep(engine: &Shared) -> Result<(), EngineError> {
     tracing::info!(count = abandoned.len(), "removing containers of dcgi instances that are gone");
     futures_util::stream::iter(abandoned)
         .for_each_concurrent(AT_ONCE, |id| async move {
-            let mut removing = std::pin::pin!(engine.remove_container(id));
-            let removed = match tokio::time::timeout(container::OVERDUE, &mut removing).await {
-                Ok(removed) => removed,
-                Err(_) => {
-                    if engine.endpoint.is_local() {
-                        // As of one that is not abandoned: somebody in it may hold process 1 on its way out.
-                        outliving::kill(id.to_owned()).await;
-                    }
-                    removing.await
-                }
-            };
+            let removed = engine.remove_container(id).await;
             // A program that had itself traced runs on behind its container's end, and nothing else knows of it.
             if engine.endpoint.is_local()
                 && removed.as_ref().map_or_else(|error| api::has_status(error, 404), |()| true)
