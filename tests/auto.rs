@@ -618,6 +618,84 @@ fn what_was_written_while_docker_served_is_in_sight_when_the_image_is_there() {
 }
 
 #[test]
+fn what_docker_was_given_is_not_begun_anew_where_it_is_away_at_the_next_start() {
+    let place = Place::with_image("one");
+    let volume = DockersVolume(place.folder.file_name().unwrap().to_str().unwrap().to_owned());
+    let gate = Gate::before(&own_engine());
+    gate.shut();
+    let keeps = format!("warm = 0\ndebug_errors = true\nvolumes = [\"{}:/data\"]", volume.0);
+    let server = place.serve_through(&gate, &keeps);
+    assert_eq!(server.get("/p?text&write=/data/kept").status, 200);
+    let kept = "/p?text&file=/data/kept";
+    let before = server.get(kept);
+    assert_eq!(before.status, 200, "{}", before.text());
+    gate.open();
+    server.wait_for_log("took the image over from the Docker Engine");
+    drop(server);
+    let server = place.serve_with(&keeps, |command| {
+        command.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    });
+    let refused = server.get(kept);
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    server.wait_for_log(&format!("volume `{}` is Docker's", volume.0));
+    assert!(!place.store().join("volumes").join(&volume.0).exists());
+    drop(server);
+    let server = place.serve_through(&gate, &keeps);
+    assert_eq!(server.get(kept).text(), before.text());
+    drop(server);
+}
+
+#[test]
+fn a_volume_that_docker_comes_with_later_is_not_begun_in_the_store_before() {
+    let place = Place::with_image("one");
+    let volume = DockersVolume(place.folder.file_name().unwrap().to_str().unwrap().to_owned());
+    docker(&["volume", "create", &volume.0]);
+    let gate = Gate::closed(&own_engine());
+    // It is to be there, and answers nobody.
+    let silent = std::os::unix::net::UnixListener::bind(gate.path()).unwrap();
+    let both = format!(
+        "warm = 0\nvolumes = [\"{}:/data\"]\n[[route]]\npath = \"/without\"\nimage = \"{}\"\npull = \"never\"",
+        volume.0, place.image
+    );
+    let server = place.serve_through(&gate, &both);
+    assert_eq!(server.get(WHO).status, 503);
+    drop(silent);
+    fs::remove_file(gate.path()).unwrap();
+    gate.listen();
+    let without = WHO.replace("/p?", "/without?");
+    wait_until("the other route has moved", PATIENCE, || {
+        let response = server.get(&without);
+        response.status == 200 && who(&response).0 == "embedded"
+    });
+    assert!(!place.store().join("volumes").join(&volume.0).exists(), "{}", server.log());
+    served_by(&server, "docker", "one");
+    drop(server);
+}
+
+#[test]
+fn a_route_that_docker_serves_leaves_the_stores_volumes_to_others() {
+    let place = Place::with_image("theirs");
+    place.import("own");
+    let volume = DockersVolume(place.folder.file_name().unwrap().to_str().unwrap().to_owned());
+    let keeps = format!("warm = 0\nvolumes = [\"{}:/data\"]", volume.0);
+    let server = place.serve(&keeps);
+    assert_eq!(server.get("/p?text&write=/data/kept").status, 200);
+    let kept = "/p?text&file=/data/kept";
+    let before = server.get(kept).text();
+    drop(server);
+    let bridge = format!(
+        "{keeps}\n[[route]]\npath = \"/bridge\"\nimage = \"{}\"\npull = \"never\"\nnetwork = \"bridge\"\n{keeps}",
+        place.image
+    );
+    let server = place.serve(&bridge);
+    assert_eq!(server.get("/bridge?text&file=/data/kept").status, 200);
+    assert_eq!(server.get(kept).text(), before);
+    served_by(&server, "embedded", "own");
+    server.wait_for_log(&format!("there are two volumes `{}`: Docker's is used", volume.0));
+    drop(server);
+}
+
+#[test]
 fn what_was_written_to_a_volume_of_the_store_is_in_sight_while_an_image_is_taken_over() {
     let place = Place::with_image("one");
     let gate = Gate::before(&own_engine());

@@ -326,6 +326,21 @@ fn no_link_in_a_volume_is_followed_to_where_something_is_mounted() {
 }
 
 #[test]
+fn an_ordinary_user_has_volumes_that_begin_with_a_directory_which_is_not_to_be_written_to() {
+    let folder = common::engine::open_folder();
+    let under = Under::embedded_as_ordinary_user(&folder);
+    let config = "engine = \"embedded\"\n[[route]]\npath = \"/\"\nimage = \"IMAGE\"\npull = \"never\"\n\
+                  volumes = [\"kept:/closed\"]\n";
+    let server = Server::start_under(under, config, |_| {});
+    let response = server.get("/?text&write=/closed/x");
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert!(!response.text().contains("written"), "{}", response.text());
+    drop(server);
+    common::engine::take_back_cgroups();
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn a_source_of_a_file_system_that_is_gone_is_told_with_its_name() {
     let folder = releases(&["one"]);
     let path: PathBuf = folder.path().join("one");

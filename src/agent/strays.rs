@@ -242,9 +242,18 @@ impl Strays {
     }
 }
 
-/// Kills all that comes from a program, and that itself.
+/// Kills all that comes from a program, and that itself. Where it has no tag any more, its children and theirs: who traces it
+/// to hold it on its way out is one of these, unless it has become a stray.
 pub(super) fn kill_relatives(program: Pid) {
-    let Some(Ok(tag)) = Tag::of(program) else { return };
+    let Some(Ok(tag)) = Tag::of(program) else {
+        let mut left = vec![program];
+        // Each has one parent, so this ends.
+        while let Some(process) = left.pop() {
+            left.extend(children_of(process));
+            _ = kill_process(process, Signal::KILL);
+        }
+        return;
+    };
     for process in processes().filter(|process| Tag::of(*process).and_then(Result::ok) == Some(tag)) {
         _ = kill_process(process, Signal::KILL);
     }

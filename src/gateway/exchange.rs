@@ -59,9 +59,10 @@ impl Exchange {
                 .naming_files(self.names_files);
         let started = tokio::select! {
             biased;
+            // Nothing is begun any more.
+            () = self.interrupted.cancelled() => Err(Failure::Interrupted),
             started = self.engine.start(&self.route.program, self.invocation) => started.map_err(Failure::from),
             timeout = self.deadline.passed() => Err(Failure::DeadlinePassed(timeout)),
-            () = self.interrupted.cancelled() => Err(Failure::Interrupted),
             () = self.abandoned.cancelled() => Err(Failure::ClientGone),
             () = gone(self.client.as_ref()) => Err(Failure::ClientGone),
         };

@@ -225,6 +225,7 @@ impl Inner {
                         return Err(Failure::RequestTooSlow { limit: "idle_timeout", of }.into());
                     }
                     of = deadline.passed() => return Err(Failure::RequestTooSlow { limit: "timeout", of }.into()),
+                    () = self.interrupted.cancelled() => return Err(Failure::Interrupted.into()),
                 }
             }
             _ => input,
@@ -233,10 +234,12 @@ impl Inner {
         let place = tokio::select! {
             place = self.gate.enter() => place.map_err(busy)?,
             timeout = deadline.passed() => return Err(Failure::DeadlinePassed(timeout).into()),
+            () = self.interrupted.cancelled() => return Err(Failure::Interrupted.into()),
         };
         let image = tokio::select! {
             image = self.engine.image(&route.program) => image.map_err(Failure::from)?,
             timeout = deadline.passed() => return Err(Failure::DeadlinePassed(timeout).into()),
+            () = self.interrupted.cancelled() => return Err(Failure::Interrupted.into()),
         };
         route.program.has_command(&image).map_err(Failure::from)?;
         let request = invocation::Request {

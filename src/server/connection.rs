@@ -65,6 +65,12 @@ pub(super) async fn serve<S: Socket>(
 /// What hyper has answered to a head that is none.
 fn refused_with(error: &hyper::Error) -> Option<StatusCode> {
     match error {
+        // A kind of its own, which hyper tells by its words alone.
+        error if error.is_parse_too_large() && error.to_string().contains("URI too long") => {
+            Some(StatusCode::URI_TOO_LONG)
+        }
+        // Answered with nothing.
+        error if error.is_parse_version_h2() => None,
         error if error.is_parse_too_large() => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         error if error.is_parse() => Some(StatusCode::BAD_REQUEST),
         _ => None,

@@ -144,6 +144,12 @@ fn import_probe(store: &Path, change: impl Fn(&mut Command)) {
 pub fn import_probe_as(store: &Path, reference: &str, more: &[&str], change: impl Fn(&mut Command)) {
     let mut archive = tar::Builder::new(Vec::new());
     archive.append_path_with_name(compiled("probe.rs"), "app/probe").unwrap();
+    // A directory that its owner may not write to.
+    let mut closed = tar::Header::new_gnu();
+    closed.set_entry_type(tar::EntryType::Directory);
+    closed.set_mode(0o555);
+    closed.set_size(0);
+    archive.append_data(&mut closed, "closed/", std::io::empty()).unwrap();
     import_root_as(store, reference, &archive.into_inner().unwrap(), more, change);
 }
 

@@ -86,8 +86,13 @@ pub(super) enum Why {
         /// What becomes of the image.
         image: Box<Why>,
     },
-    /// Whether Docker has the image, or a volume, is not known: it is to be here, and has not answered yet.
-    Unheard,
+    /// One of the named volumes is the store's, and another Docker's.
+    Apart {
+        ours: String,
+        theirs: String,
+    },
+    /// Whether Docker has the image, or this volume, is not known: it is to be here, and has not answered yet.
+    Unheard(Option<String>),
     /// Why the embedded engine cannot be had.
     Refused(Arc<str>),
     /// Somebody has put the image into dcgi's store.
@@ -190,10 +195,14 @@ pub(super) fn settled(program: &Program, surroundings: &Surroundings) -> Option<
 /// The choice by who has the named volumes, where these settle it.
 pub(super) fn by_volumes(volumes: &[(&str, Keeper)]) -> Option<Decision> {
     let has = |keeper| volumes.iter().find(|(_, found)| *found == keeper);
-    if let Some((name, _)) = has(Keeper::Docker) {
-        return Some(Decision::docker(Why::Volume((*name).to_owned())));
-    }
-    has(Keeper::Unknown).map(|_| Decision::docker(Why::Unheard))
+    Some(Decision::docker(match (has(Keeper::Docker), has(Keeper::Store), has(Keeper::Unknown)) {
+        (Some((theirs, _)), Some((ours, _)), _) => {
+            Why::Apart { ours: (*ours).to_owned(), theirs: (*theirs).to_owned() }
+        }
+        (Some((name, _)), None, _) => Why::Volume((*name).to_owned()),
+        (None, _, Some((name, _))) => Why::Unheard(Some((*name).to_owned())),
+        (None, _, None) => return None,
+    }))
 }
 
 /// The choice by where the image is, where nothing else has settled it: for a program with these named volumes, of which none
@@ -209,7 +218,7 @@ pub(super) fn by_image(
     let own = volumes.iter().find(|(_, keeper)| *keeper == Keeper::Store);
     match (decision, own) {
         // Docker would make another of the name, and what is written there would be out of sight when the route moves.
-        (Decision { engine: Which::Docker, why }, Some((volume, _))) if why != Why::Unheard => {
+        (Decision { engine: Which::Docker, why }, Some((volume, _))) if why != Why::Unheard(None) => {
             let volume = (*volume).to_owned();
             match known.stored {
                 Some(_) => Decision::embedded(Why::OwnVolume(volume)),
@@ -254,7 +263,7 @@ fn by_image_alone(
             TakeOver::Off => Why::Theirs,
         }),
         // A registry may have another of the name, which is not to be run in its stead.
-        (None, InDocker::Unknown) if docker == Voice::Silent => Decision::docker(Why::Unheard),
+        (None, InDocker::Unknown) if docker == Voice::Silent => Decision::docker(Why::Unheard(None)),
         (None, InDocker::Missing | InDocker::Unknown) => Decision::embedded(Why::Nowhere),
     }
 }
@@ -311,7 +320,15 @@ impl fmt::Display for Why {
                     ref why => write!(f, ", for {why}"),
                 }
             }
-            Self::Unheard => f.write_str("what Docker has is not known: it has not answered yet"),
+            Self::Apart { ours, theirs } => write!(
+                f,
+                "dcgi's own store has volume `{ours}`, and Docker volume `{theirs}`: nobody serves both; `engine = \"embedded\"` \
+                 in the route begins `{theirs}` anew, `engine = \"docker\"` `{ours}`"
+            ),
+            Self::Unheard(None) => f.write_str("what Docker has is not known: it has not answered yet"),
+            Self::Unheard(Some(volume)) => {
+                write!(f, "whether Docker has volume `{volume}` is not known: it has not answered yet")
+            }
             Self::Refused(why) => f.write_str(why),
             Self::Own { another: false } => f.write_str("dcgi's own store has the image"),
             Self::Own { another: true } => f.write_str(

@@ -159,7 +159,8 @@ impl Daemon {
     /// long for one that hangs.
     pub(super) async fn engine(&self) -> Result<&DockerEngine, EngineError> {
         match self.engine.get() {
-            Some(engine) if self.answers() => Ok(engine),
+            // One that is far away may be slow, and nothing is run here in its stead.
+            Some(engine) if self.answers() || self.elsewhere().is_some() => Ok(engine),
             _ if !self.ping().await => Err(self.unreachable()),
             Some(engine) => Ok(engine),
             None => self.connect().await,

@@ -19,10 +19,11 @@
 
 mod choice;
 mod daemon;
+mod keepers;
 mod survey;
 mod take_over;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -44,6 +45,7 @@ use crate::reason::Reason;
 pub use choice::{Choice, EngineChoice};
 use choice::{Decision, Keeper, Known, Surroundings, Which, Why};
 use daemon::Daemon;
+use keepers::Keepers;
 pub use survey::survey;
 use take_over::TakeOvers;
 
@@ -75,8 +77,7 @@ struct Shared {
     surroundings: Surroundings,
     /// What image names mean, in the store and in Docker, remembered for a short while.
     images: Images<Arc<Known>>,
-    /// The named volumes that Docker has, or makes. For good: a route's data stays where it is.
-    dockers_volumes: Mutex<HashSet<String>>,
+    keepers: Keepers,
     take_overs: TakeOvers,
     /// Where each route's requests went last.
     seats: Mutex<HashMap<Arc<str>, Seat>>,
@@ -158,7 +159,7 @@ impl AutoEngineBuilder {
             daemon,
             surroundings,
             images: Images::default(),
-            dockers_volumes: Mutex::default(),
+            keepers: Keepers::default(),
             take_overs: TakeOvers::new(take_over),
             seats: Mutex::default(),
             untidy: AtomicBool::new(true),
@@ -226,7 +227,9 @@ impl Engine for AutoEngine {
             self.image(program).await?;
             let decision = self.shared.decide(program).await;
             self.shared.seat(route, program, &decision);
-            self.shared.engine(program, &decision).await?.prepare(program, route).await
+            let engine = self.shared.engine(program, &decision).await?;
+            self.shared.give_volumes(program, &decision).await;
+            engine.prepare(program, route).await
         }
         .boxed()
     }
@@ -242,6 +245,7 @@ impl Engine for AutoEngine {
             let route = invocation.route.clone();
             shared.seat(&route, program, &decision);
             let engine = shared.engine(program, &decision).await?;
+            shared.give_volumes(program, &decision).await;
             let started = engine.start(program, invocation).await;
             if !shared.is_seated(&route, decision.engine) {
                 // It has moved meanwhile: nothing is to wait here for the next request.
@@ -303,11 +307,7 @@ impl Shared {
         }
         let mut volumes = Vec::new();
         for name in program.named_volumes() {
-            let keeper = match self.known_keeper_of(name) {
-                Some(keeper) => keeper,
-                None => self.daemon.keeper_of(name).await,
-            };
-            volumes.push((name, keeper));
+            volumes.push((name, self.keeper_of(name).await));
         }
         if let Some(settled) = choice::by_volumes(&volumes) {
             return settled;
@@ -315,7 +315,7 @@ impl Shared {
         // What may be pulled is the chosen engine's to pull.
         let known = self.images.get(self, &program.image, PullPolicy::Never).await.unwrap_or_default();
         let decision = self.by_image(program, &volumes, &known);
-        if decision.why != Why::Unheard || !self.daemon.ping().await {
+        if !matches!(decision.why, Why::Unheard(_)) || !self.daemon.ping().await {
             return decision;
         }
         self.images.forget(&program.image);
@@ -333,7 +333,7 @@ impl Shared {
         if let Some(settled) = choice::settled(program, &self.surroundings) {
             return Some(settled.engine);
         }
-        let keeper = |name| (name, self.known_keeper_of(name).unwrap_or(Keeper::Nobody));
+        let keeper = |name| (name, self.keepers.known(name).unwrap_or(Keeper::Nobody));
         let volumes: Vec<_> = program.named_volumes().map(keeper).collect();
         if let Some(settled) = choice::by_volumes(&volumes) {
             return Some(settled.engine);
@@ -342,33 +342,53 @@ impl Shared {
         Some(self.by_image(program, &volumes, &known).engine)
     }
 
-    fn dockers_volumes(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.dockers_volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn store(&self) -> Option<&Store> {
+        self.embedded.as_ref().ok().map(EmbeddedEngine::store)
     }
 
-    /// Who has a named volume, as far as that is known without asking Docker.
-    fn known_keeper_of(&self, volume: &str) -> Option<Keeper> {
-        if self.dockers_volumes().contains(volume) {
-            return Some(Keeper::Docker);
+    /// Who has a named volume.
+    async fn keeper_of(&self, volume: &str) -> Keeper {
+        match self.keepers.look_up(self.store(), volume).await {
+            Some(keeper) => keeper,
+            None => self.daemon.keeper_of(volume).await,
         }
-        let embedded = self.embedded.as_ref().ok()?;
-        embedded::has_volume(embedded.store(), volume).then_some(Keeper::Store)
+    }
+
+    /// Has Docker keep the named volumes of a program that it runs: it makes those that nobody has yet.
+    async fn give_volumes(&self, program: &Program, decision: &Decision) {
+        if decision.engine != Which::Docker {
+            return;
+        }
+        for name in program.named_volumes() {
+            if self.keepers.known(name) != Some(Keeper::Docker) {
+                self.keepers.give_to_docker(self.store(), name).await;
+            }
+        }
     }
 
     /// The engine that a decision names.
     async fn engine(&self, program: &Program, decision: &Decision) -> Result<&dyn Engine, EngineError> {
         match decision.engine {
-            _ if decision.why == Why::Unheard => {
-                let image = &program.image;
-                let what = format!(
-                    "{}, so nothing of it is known, and image `{image}` is not pulled in its stead; start it, or say \
-                     `engine = \"embedded\"` in the route",
-                    Reason(&self.daemon.unreachable())
-                );
+            _ if let Why::Unheard(volume) = &decision.why => {
+                let why = self.daemon.unreachable();
+                let (why, image) = (Reason(&why), &program.image);
+                let what = match volume {
+                    Some(volume) => format!(
+                        "{why}, so whether it has volume `{volume}` is not known; start it (`engine = \"embedded\"` in the \
+                         route begins an empty `{volume}` in dcgi's own store)"
+                    ),
+                    None => format!(
+                        "{why}, so what it has is not known, and image `{image}` is not pulled in its stead; start it, or \
+                         say `engine = \"embedded\"` in the route"
+                    ),
+                };
                 Err(EngineError::new(EngineErrorKind::Unreachable, what))
             }
             _ if matches!(decision.why, Why::Torn { .. }) => {
                 Err(EngineError::new(EngineErrorKind::Unreachable, decision.why.to_string()))
+            }
+            _ if matches!(decision.why, Why::Apart { .. }) => {
+                Err(EngineError::new(EngineErrorKind::Refused, decision.why.to_string()))
             }
             Which::Embedded => match &self.embedded {
                 Ok(embedded) => Ok(embedded),
@@ -376,11 +396,7 @@ impl Shared {
                 Err(why) => Err(EngineError::new(EngineErrorKind::Refused, why.to_string())),
             },
             Which::Docker => match self.daemon.engine().await {
-                Ok(docker) => {
-                    // It makes those that nobody has yet.
-                    self.dockers_volumes().extend(program.named_volumes().map(str::to_owned));
-                    Ok(docker)
-                }
+                Ok(docker) => Ok(docker),
                 Err(error) => Err(match &self.surroundings.refused {
                     Some(why) => EngineError::new(error.kind(), format!("{why}; {}", Reason(&error))),
                     None => error,
@@ -427,6 +443,8 @@ impl Shared {
             }
             None => {
                 seats.insert(route.clone(), Seat { program: program.clone(), decision: decision.clone() });
+                drop(seats);
+                self.warn_of_others(route, program, decision);
                 return;
             }
         };
@@ -435,6 +453,36 @@ impl Shared {
         if let Some(left) = left {
             self.let_go(left, route);
         }
+    }
+
+    /// Says so where a route's named volume is another than the one of that name that the other engine has. Once a route.
+    fn warn_of_others(&self, route: &Arc<str>, program: &Program, decision: &Decision) {
+        let volumes: Vec<_> = program.named_volumes().map(str::to_owned).collect();
+        let (Some(this), Some(store)) = (self.this.upgrade(), self.store()) else { return };
+        if volumes.is_empty() {
+            return;
+        }
+        let (store, route, which) = (store.clone(), route.clone(), decision.engine);
+        tokio::spawn(async move {
+            for volume in volumes {
+                let (store, name) = (store.clone(), volume.clone());
+                let here = tokio::task::spawn_blocking(move || embedded::has_volume(&store, &name));
+                // Docker makes it where it has not yet.
+                let is_twice = here.await.unwrap_or(false)
+                    && (which == Which::Docker || this.daemon.keeper_of(&volume).await == Keeper::Docker);
+                if !is_twice {
+                    continue;
+                }
+                let (used, unused) = match which {
+                    Which::Docker => ("Docker's", "the one in dcgi's own store"),
+                    Which::Embedded => ("the one in dcgi's own store", "Docker's"),
+                };
+                tracing::warn!(
+                    %route,
+                    "there are two volumes `{volume}`: {used} is used, and {unused} is not; remove the one that is not wanted"
+                );
+            }
+        });
     }
 
     fn is_seated(&self, route: &str, which: Which) -> bool {
@@ -460,12 +508,14 @@ impl Shared {
     }
 
     /// Has the embedded engine make ready what the routes of an image need, so that their next requests need not wait. Not for
-    /// those that stay with Docker: it would make their volumes too.
+    /// those that stay with Docker, or may: it would make their volumes too.
     async fn settle_in(&self, embedded: &EmbeddedEngine, image: &str) {
-        let comes = |program: &Program| {
-            program.named_volumes().all(|volume| self.known_keeper_of(volume) != Some(Keeper::Docker))
-        };
-        for (route, program) in self.routes_of(image).into_iter().filter(|(_, program)| comes(program)) {
+        'routes: for (route, program) in self.routes_of(image) {
+            for volume in program.named_volumes() {
+                if matches!(self.keeper_of(volume).await, Keeper::Docker | Keeper::Unknown) {
+                    continue 'routes;
+                }
+            }
             if let Err(error) = embedded.prepare(&program, &route).await {
                 tracing::warn!(%route, "nothing can be made ready for its requests: {}", Reason(&error));
             }

@@ -1,11 +1,11 @@
 //! Which engines programs would run on, where none of them is to run.
 
-use super::choice::{self, Choice, Decision, Keeper, Known, Surroundings, TakeOver, Why};
+use super::choice::{self, Choice, Decision, Known, Surroundings, TakeOver, Why};
 use super::daemon::Daemon;
-use super::look_up;
+use super::{keepers, look_up};
 use crate::engine::Program;
 use crate::engine::docker::Endpoint;
-use crate::engine::embedded::{self, EmbeddedEngine};
+use crate::engine::embedded::EmbeddedEngine;
 use crate::images::Store;
 use crate::reason::Reason;
 
@@ -66,9 +66,9 @@ impl<'a> Place<'a> {
         let Some(daemon) = &self.daemon else { return Decision::embedded(Why::Nowhere) };
         let mut volumes = Vec::new();
         for name in program.named_volumes() {
-            let keeper = match self.store {
-                Some(store) if embedded::has_volume(store, name) => Keeper::Store,
-                _ => daemon.keeper_of(name).await,
+            let keeper = match self.store.and_then(|store| keepers::noted(store, name)) {
+                Some(keeper) => keeper,
+                None => daemon.keeper_of(name).await,
             };
             volumes.push((name, keeper));
         }

@@ -474,7 +474,7 @@ impl Shared {
             }
             if self.endpoint.is_local() {
                 // Somebody in it may hold process 1 on its way out, as who traces it can. Engines kill that alone.
-                outliving::kill(container.to_owned()).await;
+                outliving::kill_overdue(container.to_owned()).await;
             }
             removing.await
         };

@@ -20,10 +20,33 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// # Cancel safety
 /// Not cancel safe: it ends in the background.
 pub(super) async fn kill(id: String) -> bool {
-    tokio::task::spawn_blocking(move || kill_now(&id).unwrap_or(false)).await.unwrap_or(false)
+    let unable = |id: &str, pid: Pid, errno| {
+        tracing::warn!(
+            pid = pid.as_raw_nonzero(),
+            container = id,
+            "a program that has itself traced goes on behind its container's end, and is not to be killed from here: \
+             {errno}; `kill` it as root, or run dcgi as root"
+        );
+    };
+    tokio::task::spawn_blocking(move || kill_now(&id, unable).unwrap_or(false)).await.unwrap_or(false)
 }
 
-fn kill_now(id: &str) -> io::Result<bool> {
+/// The same for a container that the engine is about to remove, and has not yet. That may be for want of time alone.
+///
+/// # Cancel safety
+/// As [`kill`].
+pub(super) async fn kill_overdue(id: String) {
+    let unable = |id: &str, pid: Pid, errno| {
+        tracing::debug!(
+            pid = pid.as_raw_nonzero(),
+            container = id,
+            "it is not to be killed from here: {errno}"
+        );
+    };
+    _ = tokio::task::spawn_blocking(move || kill_now(&id, unable)).await;
+}
+
+fn kill_now(id: &str, unable: impl Fn(&str, Pid, Errno)) -> io::Result<bool> {
     let mut has_found = false;
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -37,12 +60,7 @@ fn kill_now(id: &str) -> io::Result<bool> {
         has_found = true;
         match pidfd_send_signal(&process, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => {}
-            Err(errno) => tracing::warn!(
-                pid = number.as_raw_nonzero(),
-                container = id,
-                "a program that has itself traced goes on behind its container's end, and is not to be killed from here: \
-                 {errno}; `kill` it as root, or run dcgi as root"
-            ),
+            Err(errno) => unable(id, number, errno),
         }
     }
     Ok(has_found)

@@ -14,6 +14,9 @@ use crate::sandbox::{Machine, Root, Rootfs, User};
 /// How long it is believed what of this machine is hidden.
 const BELIEVED_FOR: Duration = Duration::from_secs(3);
 
+/// The same while it is looked at anew, which takes long where `/opt` is large.
+const BELIEVED_FOR_WHILE_LOOKING: Duration = Duration::from_secs(30);
+
 /// How long after its last use that is looked at ahead of the next one.
 const USED_FOR: Duration = Duration::from_secs(60);
 
@@ -263,7 +266,13 @@ impl Watched {
     pub(super) async fn hidden(&self, own: &Arc<Vec<PathBuf>>) -> Arc<Vec<PathBuf>> {
         let mut known = self.known.lock().await;
         let is_believed = |known: &&mut Known| {
-            known.looked.elapsed() < BELIEVED_FOR || self.looking.load(Ordering::Relaxed)
+            // SECURITY: not for ever. What is looked at may hang, a file system of another machine's, and what is put into
+            // `/etc` meanwhile is not to be seen.
+            let believed_for = match self.looking.load(Ordering::Relaxed) {
+                true => BELIEVED_FOR_WHILE_LOOKING,
+                false => BELIEVED_FOR,
+            };
+            known.looked.elapsed() < believed_for
         };
         if let Some(known) = known.as_mut().filter(is_believed) {
             known.used = Instant::now();

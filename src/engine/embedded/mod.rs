@@ -215,9 +215,14 @@ impl EmbeddedEngine {
     }
 }
 
+/// Where a store has the embedded engine's named volumes.
+pub(super) fn volumes_of(store: &Store) -> PathBuf {
+    Volumes::folder(store)
+}
+
 /// Whether a store has a named volume of the embedded engine's. Blocks, for a moment.
 pub(super) fn has_volume(store: &Store, name: &str) -> bool {
-    Volumes::folder(store).join(name).is_dir()
+    volumes_of(store).join(name).is_dir()
 }
 
 /// What [`EmbeddedEngine::look_at_root`] has found.

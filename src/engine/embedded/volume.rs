@@ -1,6 +1,6 @@
 //! Named volumes: directories that this engine keeps, and that outlive requests.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
@@ -73,13 +73,26 @@ impl Volumes {
             Some(source) => copy(Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())), &draft)?,
             None => fs::set_permissions(&draft, fs::Permissions::from_mode(0o755))?,
         }
+        // Who is not root may move only a directory that it may write to.
+        let mode = fs::metadata(&draft)?.permissions();
+        let writable = fs::Permissions::from_mode(mode.mode() | 0o700);
+        let changed = mode != writable;
+        if changed {
+            fs::set_permissions(&draft, writable)?;
+        }
+        // By this it is found wherever it is by then.
+        let directory = File::open(&draft)?;
         // Never in another's place, though that be empty: somebody may have it mounted by now.
         match renameat_with(CWD, &draft, CWD, volume, RenameFlags::NOREPLACE) {
             // Another was first.
-            Err(Errno::EXIST) => Ok(()),
+            Err(Errno::EXIST) => return Ok(()),
             // A file system that knows only how to replace.
-            Err(Errno::INVAL) if !volume.is_dir() => fs::rename(draft, volume),
-            done => Ok(done?),
+            Err(Errno::INVAL) if !volume.is_dir() => fs::rename(draft, volume)?,
+            done => done?,
+        }
+        match changed {
+            true => directory.set_permissions(mode),
+            false => Ok(()),
         }
     }
 }

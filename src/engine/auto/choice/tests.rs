@@ -134,7 +134,7 @@ fn what_an_engine_has_that_is_to_be_here_and_was_not_heard_is_not_guessed() {
         let known = Known { stored: None, docker };
         by_image(&program(), &[], &known, voice, || panic!("nobody asks"))
     };
-    assert_eq!(by(InDocker::Unknown, Voice::Silent), Decision::docker(Why::Unheard));
+    assert_eq!(by(InDocker::Unknown, Voice::Silent), Decision::docker(Why::Unheard(None)));
     assert_eq!(by(InDocker::Unknown, Voice::Absent), Decision::embedded(Why::Nowhere));
     // It has said so.
     assert_eq!(by(InDocker::Missing, Voice::Silent), Decision::embedded(Why::Nowhere));
@@ -147,7 +147,12 @@ fn a_volume_stays_with_whoever_has_it() {
     let volume = || Some(Decision::docker(Why::Volume("data".to_owned())));
     assert_eq!(by_volumes(&[("data", Keeper::Docker)]), volume());
     assert_eq!(by_volumes(&[("new", Keeper::Unknown), ("data", Keeper::Docker)]), volume());
-    assert_eq!(by_volumes(&[("data", Keeper::Unknown)]), Some(Decision::docker(Why::Unheard)));
+    let unheard = Why::Unheard(Some("data".to_owned()));
+    assert_eq!(by_volumes(&[("data", Keeper::Unknown)]), Some(Decision::docker(unheard)));
+    // Whoever served would begin the other's anew.
+    let apart = Why::Apart { ours: "one".to_owned(), theirs: "two".to_owned() };
+    let volumes = [("one", Keeper::Store), ("two", Keeper::Docker), ("new", Keeper::Nobody)];
+    assert_eq!(by_volumes(&volumes), Some(Decision::docker(apart)));
     assert_eq!(by_volumes(&[("data", Keeper::Store), ("new", Keeper::Nobody)]), None);
 }
 
