@@ -97,6 +97,11 @@ impl Filters {
         Self::of(NATIVE, capabilities)
     }
 
+    /// A filter for programs in containers whose own lets them hold each other on their way out, as Docker's does.
+    pub(super) fn unheld() -> Vec<Instruction> {
+        compiled(NATIVE, ranges::of_unheld)
+    }
+
     /// A filter for programs that share a container, on top of the container's own: what Landlock does not keep one of them
     /// from doing to another. It is for whoever starts them, and inherited from him: with the key he can still set the limit
     /// by which they are known.

@@ -42,6 +42,8 @@ extern "C" fn note_termination(_: i32) {
 }
 
 const PTRACE_TRACEME: i32 = 0;
+const PTRACE_SEIZE: i32 = 0x4206;
+const PTRACE_O_TRACEEXIT: usize = 0x40;
 const SIGTERM: i32 = 15;
 const SIG_IGN: usize = 1;
 
@@ -231,16 +233,29 @@ fn main() {
                 assert_eq!(done, 0, "it cannot be traced");
                 Ok(())
             }
-            // Has a daemon trace it that does nothing: killed, it stops on its way out.
+            // Has it stop a child on its way out, which is let go of when this process ends.
+            "hold-child" => {
+                let child = unsafe { fork() };
+                if child == 0 {
+                    pause("600000");
+                    unsafe { _exit(0) };
+                }
+                let done = unsafe { ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACEEXIT) };
+                let error = std::io::Error::last_os_error();
+                unsafe { kill(child, 9) };
+                match done {
+                    0 => writeln!(out, "held"),
+                    _ => writeln!(out, "{error}"),
+                }
+            }
+            // Has a daemon trace it that does nothing: killed, it stops on its way out. Where it may not, the daemon goes on.
             "held" => {
-                const PTRACE_SEIZE: i32 = 0x4206;
-                const PTRACE_O_TRACEEXIT: usize = 0x40;
                 let own = std::process::id() as i32;
                 let (mut ours, theirs) = std::io::pipe().unwrap();
                 if unsafe { fork() } == 0 {
                     unsafe { setsid() };
                     (0..3).for_each(|stream| _ = unsafe { close(stream) });
-                    assert_eq!(unsafe { ptrace(PTRACE_SEIZE, own, 0, PTRACE_O_TRACEEXIT) }, 0);
+                    _ = unsafe { ptrace(PTRACE_SEIZE, own, 0, PTRACE_O_TRACEEXIT) };
                     drop(theirs);
                     pause("600000");
                     unsafe { _exit(0) };

@@ -41,6 +41,7 @@ cases![
     a_program_that_is_process_1_is_traced_and_stops_has_not_ended,
     a_program_that_is_held_on_its_way_out_is_ended_with_who_holds_it,
     a_program_that_is_process_1_and_held_on_its_way_out_is_ended_with_who_holds_it,
+    no_program_holds_another_on_its_way_out,
     a_program_that_answers_to_the_end_with_more_output_is_not_held_up,
     a_program_that_does_not_end_when_asked_is_killed,
     a_body_whose_client_has_vanished_has_no_end_for_the_program,
@@ -408,6 +409,11 @@ fn is_ended_with_who_holds_it(server: &Server, path: &str) {
     wait_until("nothing of it is left", SOON, || {
         server.containers_for(response.id()) == 0 && programs_for(response.id()).is_empty()
     });
+}
+
+/// Two that held each other would be there until the machine is started anew.
+fn no_program_holds_another_on_its_way_out(server: &Server) {
+    assert_eq!(server.get("/p?text&hold-child").text(), "Operation not permitted (os error 1)\n");
 }
 
 fn a_program_that_is_process_1_is_traced_and_stops_has_not_ended(server: &Server) {

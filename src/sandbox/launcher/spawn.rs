@@ -130,9 +130,15 @@ struct Birth<'a> {
 }
 
 impl Spawner {
+    /// What is started cannot hold another on its way out, where this process can have no new privileges.
+    ///
     /// # Errors
     /// Where there is no memory.
     pub(crate) fn new() -> io::Result<Self> {
+        if rustix::thread::no_new_privs().unwrap_or(false) {
+            // For containers of an engine whose filter lets them. A kernel without filters has nobody's.
+            _ = sys::set_filter(&Instruction::bytes_of(Filters::unheld()));
+        }
         let stack = sys::map_memory(STACK).map_err(error)?;
         // Where there is no /proc, nobody can say.
         let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok();

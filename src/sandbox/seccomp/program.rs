@@ -11,6 +11,12 @@ use super::Instruction;
 use super::ranges::{Decision, Range};
 use super::table::{Condition, Key};
 
+/// The requests of ptrace(2) that take options, in their fourth argument; the last one is of some architectures alone.
+const PTRACE_SEIZE: u32 = libc::PTRACE_SEIZE;
+const PTRACE_SETOPTIONS: u32 = libc::PTRACE_SETOPTIONS;
+const PTRACE_OLDSETOPTIONS: u32 = 21;
+const PTRACE_O_TRACEEXIT: u32 = libc::PTRACE_O_TRACEEXIT as u32;
+
 /// Where the number lies in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 /// Where the architecture does.
@@ -89,6 +95,16 @@ fn test(condition: Condition, wide: bool) -> Vec<Instruction> {
             ],
         ]
         .concat(),
+        Condition::NotHeld => vec![
+            load(low(0)),
+            compare(BPF_JEQ, PTRACE_SEIZE, 2, 0),
+            compare(BPF_JEQ, PTRACE_SETOPTIONS, 1, 0),
+            compare(BPF_JEQ, PTRACE_OLDSETOPTIONS, 0, 3),
+            load(low(3)),
+            compare(BPF_JSET, PTRACE_O_TRACEEXIT, 0, 1),
+            refuse,
+            allow,
+        ],
         Condition::NoneOf { argument, values } => {
             [vec![load(low(argument))], one_of(values, refuse, allow)].concat()
         }

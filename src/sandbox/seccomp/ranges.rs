@@ -71,6 +71,18 @@ pub(super) fn of_sandbox(entry: &Entry, capabilities: &BTreeSet<&str>) -> Vec<Ra
     })
 }
 
+/// All is let through but what holds a process on its way out.
+pub(super) fn of_unheld(entry: &Entry) -> Vec<Range> {
+    let mut decisions = BTreeMap::from([(0, Decision::Allow)]);
+    for abi in entry.abis {
+        if let Some(number) = abi.number("ptrace") {
+            let decision = Decision::Test { condition: Condition::NotHeld, wide: abi.has_wide_arguments() };
+            decide(&mut decisions, &(number..=number), decision);
+        }
+    }
+    merged(decisions)
+}
+
 /// All is let through but limits for others, prlimit(2) with another's number: `RLIMIT_CPU` would end them, others keep them
 /// from going on. And the limit by which it is known whose a process is, for all but who has the key.
 pub(super) fn of_apart(entry: &Entry, key: Key) -> Vec<Range> {

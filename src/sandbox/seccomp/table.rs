@@ -52,6 +52,10 @@ pub(super) enum Condition {
     /// Of prlimit(2): it is about the caller itself, and does not set this resource's limit, or has a key in its fifth and
     /// sixth argument, which the kernel does not read. Of the numbers that it does read, it takes the lower half.
     OwnLimit { but: u32, unless: Option<Key> },
+    /// Of ptrace(2): it does not have a tracee stop on its way out (`PTRACE_O_TRACEEXIT`). What has been killed and stops there
+    /// waits for its tracer, whatever else it is sent; two that trace each other so can be ended by nobody until the machine
+    /// is started anew, and keep their container for as long. Docker lets them.
+    NotHeld,
 }
 
 /// What a filter lets who has made it do, and nobody who inherits it: 128 bits that nobody guesses. A filter shows itself to
@@ -127,8 +131,14 @@ pub(super) const TABLE: &[Group] = &[
         "fork vfork execve execveat exit exit_group wait4 waitid waitpid getpid getppid gettid getpgid getpgrp
          setpgid getsid setsid pidfd_open set_tid_address set_robust_list get_robust_list get_thread_area
          set_thread_area set_tls arch_prctl modify_ldt prctl rseq futex futex_time64 futex_waitv restart_syscall
-         breakpoint ptrace",
+         breakpoint",
     ),
+    // Tracing, but not beyond an end.
+    Group {
+        need: Need::Nothing,
+        verdict: Verdict::AllowIf(Condition::NotHeld),
+        names: "ptrace",
+    },
     // Scheduling and limits.
     allow(
         "sched_yield sched_getaffinity sched_setaffinity sched_getattr sched_setattr sched_getparam sched_setparam

@@ -93,6 +93,10 @@ impl Reading {
             Some(Verdict::AllowIf(Condition::NoneOf { argument: at, values })) => {
                 refuse_unless(!values.contains(&(argument(at) as u32)))
             }
+            Some(Verdict::AllowIf(Condition::NotHeld)) => {
+                let takes_options = [0x4206, 0x4200, 21].contains(&(argument(0) as u32));
+                refuse_unless(!takes_options || argument(3) & 0x40 == 0)
+            }
             // Of nothing in the table.
             Some(Verdict::AllowIf(Condition::OwnLimit { .. })) => unreachable!(),
             None if self.abi.known().iter().any(|known| known.contains(&call.number)) => REFUSE,
@@ -340,6 +344,33 @@ fn a_personality_is_compared_with_all_of_its_bits() {
         assert_eq!(answer(Abi::I386, &[], "personality", allowed | 1 << 32), SECCOMP_RET_ALLOW);
     }
     assert_eq!(answer(Abi::X86_64, &[], "personality", ADDR_NO_RANDOMIZE), REFUSE);
+}
+
+#[test]
+fn nobody_holds_another_on_its_way_out() {
+    let seen = |abi: Abi, request: u64, options: u64| {
+        let machine = Machine::X86_64;
+        let entry = machine.entries().iter().find(|entry| entry.abis.contains(&abi)).unwrap();
+        let arguments = [request, 7, 0, options, 0, 0];
+        let call = Call { number: abi.number("ptrace").unwrap(), architecture: entry.token, arguments };
+        let [whole, unheld] =
+            [filter_of(machine, &BTreeSet::from(["ALL"])), compiled(machine, ranges::of_unheld)]
+                .map(|program| run(&program, &call).answer);
+        assert_eq!(whole, unheld);
+        whole
+    };
+    for abi in [Abi::X86_64, Abi::I386] {
+        for request in [0x4206, 0x4200, 21] {
+            assert_eq!(seen(abi, request, 0x40), REFUSE);
+            assert_eq!(seen(abi, request, 0x10_007f), REFUSE);
+            // What strace and debuggers ask for else.
+            assert_eq!(seen(abi, request, 0x10_003f), SECCOMP_RET_ALLOW);
+        }
+        // PTRACE_TRACEME, PTRACE_POKEDATA, PTRACE_CONT with a signal, PTRACE_ATTACH: no options.
+        for request in [0, 5, 7, 16] {
+            assert_eq!(seen(abi, request, 0x40), SECCOMP_RET_ALLOW);
+        }
+    }
 }
 
 #[test]
