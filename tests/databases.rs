@@ -113,6 +113,14 @@ impl Daemon {
         inside.args(["sh", "-c", run, "sh"]).args(command);
         Self(inside.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("unshare runs"))
     }
+
+    /// PostgreSQL over its data, at a port. What one before has left that was killed is removed.
+    fn postgres(volumes: &Volumes, port: u16) -> Self {
+        let run = "rm -f /srv/postgres/postmaster.pid /run/.s.PGSQL.*
+             exec /usr/lib/postgresql/*/bin/postgres -D /srv/postgres -k /run -c fsync=off \
+                -c listen_addresses=127.0.0.1 -p \"$0\"";
+        Self::start(volumes, &["sh", "-c", run, &port.to_string()])
+    }
 }
 
 impl Drop for Daemon {
@@ -126,7 +134,8 @@ impl Drop for Daemon {
 struct Databases {
     mysql: u16,
     postgres: u16,
-    _daemons: [Daemon; 2],
+    /// MariaDB's, and PostgreSQL's.
+    daemons: [Daemon; 2],
     volumes: Volumes,
 }
 
@@ -159,27 +168,16 @@ impl Databases {
                     // Statements of one line each.
                     "--init-file=/srv/users.sql",
                     "--pid-file=/run/mysql.pid",
-                    "--log-error=/run/mysql.log",
                     &format!("--port={mysql}"),
                 ],
             ),
-            Daemon::start(
-                &volumes,
-                &[
-                    "sh",
-                    "-c",
-                    "exec /usr/lib/postgresql/*/bin/postgres -D /srv/postgres -k /run -c fsync=off \
-                     -c listen_addresses=127.0.0.1 -p \"$0\" 2>/run/postgres.log",
-                    &postgres.to_string(),
-                ],
-            ),
+            Daemon::postgres(&volumes, postgres),
         ];
-        for (port, log) in [(mysql, "/run/mysql.log"), (postgres, "/run/postgres.log")] {
+        for port in [mysql, postgres] {
             let listens = || TcpStream::connect(("127.0.0.1", port)).is_ok();
-            let said = || fs::read_to_string(volumes.path(log)).unwrap_or_default();
-            wait_until(&format!("a database listens:\n{}", said()), PATIENCE, listens);
+            wait_until("a database listens", PATIENCE, listens);
         }
-        Self { mysql, postgres, _daemons: daemons, volumes }
+        Self { mysql, postgres, daemons, volumes }
     }
 
     /// What a route needs to reach them where clients look for them.
@@ -241,22 +239,13 @@ fn a_database_that_ends_and_comes_back_is_reached_again() {
     let store = Store::new();
     let server = serve(&store, scripts.path(), &databases.connect());
     assert_eq!(server.get("/dbi-pg.pl").text(), ANSWER, "{}", server.log());
-    let [_, postgres] = &mut databases._daemons;
+    let [_, postgres] = &mut databases.daemons;
     postgres.0.kill().unwrap();
     postgres.0.wait().unwrap();
     // Told to the script, which says so in its own words.
     assert_eq!(server.get("/dbi-pg.pl").status, 502);
     server.wait_for_log("cannot be reached");
-    *postgres = Daemon::start(
-        &databases.volumes,
-        &[
-            "sh",
-            "-c",
-            "rm -f /srv/postgres/postmaster.pid /run/.s.PGSQL.*; exec /usr/lib/postgresql/*/bin/postgres -D /srv/postgres -k /run \
-             -c listen_addresses=127.0.0.1 -p \"$0\" 2>/run/postgres.log",
-            &databases.postgres.to_string(),
-        ],
-    );
+    *postgres = Daemon::postgres(&databases.volumes, databases.postgres);
     wait_until("it is reached again", PATIENCE, || server.get("/dbi-pg.pl").text() == ANSWER);
     // The other was none of its business.
     assert_eq!(server.get("/dbi-mysql.pl").text(), ANSWER);

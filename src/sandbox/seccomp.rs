@@ -4,7 +4,8 @@
 //! August 2026) both let through. What the older one lets through and the newer one does not (`io_uring_*`, the
 //! socket families `AF_ALG` and `AF_VSOCK`) is refused, and so is what only the newer one lets through. Where a
 //! capability opens a call, the newer one alone decides: a capability is granted by name, so nothing is wider than
-//! it was asked for.
+//! it was asked for. Of two calls that both let through, not all is: what of fcntl(2) concerns others, and that of ptrace(2)
+//! which nobody could end.
 //!
 //! # Answers
 //! - `EPERM` for a call that is not in the table.

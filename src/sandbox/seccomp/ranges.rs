@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use libc::{ENOSYS, EPERM};
 
-use super::abi::Entry;
+use super::abi::{Abi, Entry};
 use super::table::{Condition, Key, TABLE, Verdict};
 
 /// What happens to the calls of a range.
@@ -73,28 +73,29 @@ pub(super) fn of_sandbox(entry: &Entry, capabilities: &BTreeSet<&str>) -> Vec<Ra
 
 /// All is let through but what holds a process on its way out.
 pub(super) fn of_unheld(entry: &Entry) -> Vec<Range> {
-    let mut decisions = BTreeMap::from([(0, Decision::Allow)]);
-    for abi in entry.abis {
-        if let Some(number) = abi.number("ptrace") {
-            let decision = Decision::Test { condition: Condition::NotHeld, wide: abi.has_wide_arguments() };
-            decide(&mut decisions, &(number..=number), decision);
-        }
-    }
-    merged(decisions)
+    all_but(entry, |_| [("ptrace", Condition::NotHeld)])
 }
 
 /// All is let through but limits for others, prlimit(2) with another's number: `RLIMIT_CPU` would end them, others keep them
 /// from going on. And the limit by which it is known whose a process is, for all but who has the key.
 pub(super) fn of_apart(entry: &Entry, key: Key) -> Vec<Range> {
     const TAG: u32 = libc::RLIMIT_RTTIME;
+    all_but(entry, |abi| {
+        [
+            ("prlimit64", Condition::OwnLimit { but: TAG, unless: abi.is_native().then_some(key) }),
+            ("setrlimit", Condition::NoneOf { argument: 0, values: &[TAG] }),
+        ]
+    })
+}
+
+/// All is let through but calls that do not meet their conditions.
+fn all_but<const N: usize>(
+    entry: &Entry,
+    conditions: impl Fn(&Abi) -> [(&'static str, Condition); N],
+) -> Vec<Range> {
     let mut decisions = BTreeMap::from([(0, Decision::Allow)]);
     for abi in entry.abis {
-        let unless = abi.is_native().then_some(key);
-        let conditions = [
-            ("prlimit64", Condition::OwnLimit { but: TAG, unless }),
-            ("setrlimit", Condition::NoneOf { argument: 0, values: &[TAG] }),
-        ];
-        for (name, condition) in conditions {
+        for (name, condition) in conditions(abi) {
             if let Some(number) = abi.number(name) {
                 let decision = Decision::Test { condition, wide: abi.has_wide_arguments() };
                 decide(&mut decisions, &(number..=number), decision);
