@@ -584,6 +584,34 @@ fn a_network_of_dockers_and_a_volume_of_dockers_are_dockers() {
 /// A volume of Docker's under a name of its own. Removed on drop, so declare it before the server that uses it.
 struct DockersVolume(String);
 
+impl DockersVolume {
+    /// For a place, by whose name it goes. It is not made by this.
+    fn of(place: &Place) -> Self {
+        Self(place.folder.file_name().unwrap().to_str().unwrap().to_owned())
+    }
+
+    /// What a route has it by, at `/data`.
+    fn kept(&self) -> String {
+        format!("warm = 0\nvolumes = [\"{}:/data\"]", self.0)
+    }
+}
+
+/// What was written to a volume.
+const KEPT: &str = "/p?text&file=/data/kept";
+
+/// A server whose route's volume was made by Docker, and written to, before the image was there; and what [`KEPT`] says.
+#[track_caller]
+fn written_while_docker_serves(place: &Place, gate: &Gate, keeps: &str) -> (Server, String) {
+    gate.shut();
+    let server = place.serve_through(gate, keeps);
+    assert_eq!(server.get("/p?text&write=/data/kept").status, 200);
+    let before = server.get(KEPT);
+    assert_eq!(before.status, 200, "{}", before.text());
+    gate.open();
+    server.wait_for_log("took the image over from the Docker Engine");
+    (server, before.text())
+}
+
 impl Drop for DockersVolume {
     #[allow(clippy::disallowed_methods)]
     fn drop(&mut self) {
@@ -594,24 +622,17 @@ impl Drop for DockersVolume {
 #[test]
 fn what_was_written_while_docker_served_is_in_sight_when_the_image_is_there() {
     let place = Place::with_image("one");
-    let volume = DockersVolume(place.folder.file_name().unwrap().to_str().unwrap().to_owned());
+    let volume = DockersVolume::of(&place);
     let gate = Gate::before(&own_engine());
-    gate.shut();
-    let keeps = format!("warm = 0\nvolumes = [\"{}:/data\"]", volume.0);
-    let server = place.serve_through(&gate, &keeps);
-    assert_eq!(server.get("/p?text&write=/data/kept").status, 200);
-    let kept = "/p?text&file=/data/kept";
-    let before = server.get(kept);
-    assert_eq!(before.status, 200, "{}", before.text());
-    gate.open();
-    server.wait_for_log("took the image over from the Docker Engine");
+    let keeps = volume.kept();
+    let (server, before) = written_while_docker_serves(&place, &gate, &keeps);
     place.build("two");
     wait_for(&server, "docker", "two");
-    assert_eq!(server.get(kept).text(), before.text());
+    assert_eq!(server.get(KEPT).text(), before);
     drop(server);
     // Nor does the next start move it.
     let server = place.serve_through(&gate, &keeps);
-    assert_eq!(server.get(kept).text(), before.text());
+    assert_eq!(server.get(KEPT).text(), before);
     served_by(&server, "docker", "two");
     server.wait_for_log(&format!("its requests go to docker: volume `{}` is Docker's", volume.0));
     drop(server);
@@ -620,35 +641,62 @@ fn what_was_written_while_docker_served_is_in_sight_when_the_image_is_there() {
 #[test]
 fn what_docker_was_given_is_not_begun_anew_where_it_is_away_at_the_next_start() {
     let place = Place::with_image("one");
-    let volume = DockersVolume(place.folder.file_name().unwrap().to_str().unwrap().to_owned());
+    let volume = DockersVolume::of(&place);
     let gate = Gate::before(&own_engine());
-    gate.shut();
-    let keeps = format!("warm = 0\ndebug_errors = true\nvolumes = [\"{}:/data\"]", volume.0);
-    let server = place.serve_through(&gate, &keeps);
-    assert_eq!(server.get("/p?text&write=/data/kept").status, 200);
-    let kept = "/p?text&file=/data/kept";
-    let before = server.get(kept);
-    assert_eq!(before.status, 200, "{}", before.text());
-    gate.open();
-    server.wait_for_log("took the image over from the Docker Engine");
+    let keeps = volume.kept();
+    let (server, before) = written_while_docker_serves(&place, &gate, &keeps);
     drop(server);
     let server = place.serve_with(&keeps, |command| {
         command.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
     });
-    let refused = server.get(kept);
+    let refused = server.get(KEPT);
     assert_eq!(refused.status, 503, "{}", refused.text());
     server.wait_for_log(&format!("volume `{}` is Docker's", volume.0));
     assert!(!place.store().join("volumes").join(&volume.0).exists());
     drop(server);
     let server = place.serve_through(&gate, &keeps);
-    assert_eq!(server.get(kept).text(), before.text());
+    assert_eq!(server.get(KEPT).text(), before);
     drop(server);
+}
+
+#[test]
+fn a_volume_of_dockers_stays_its_where_another_route_begins_one_of_the_name() {
+    for other in [
+        "rootfs = \"/\"\ncommand = [\"/bin/true\"]",
+        "image = \"IMAGE\"\npull = \"never\"\nengine = \"embedded\"",
+    ] {
+        let place = Place::with_image("one");
+        let volume = DockersVolume::of(&place);
+        let gate = Gate::before(&own_engine());
+        docker(&["volume", "create", &volume.0]);
+        // So that the other route can be served.
+        place.import("one");
+        let keeps = volume.kept();
+        let other = format!(
+            "{keeps}\n[[route]]\npath = \"/other\"\n{}\n{keeps}",
+            other.replace("IMAGE", &place.image)
+        );
+        let server = place.serve_through(&gate, &other);
+        _ = server.get("/other");
+        server.wait_for_log(&format!(
+            "there are two volumes `{}`: the one in dcgi's own store is used",
+            volume.0
+        ));
+        assert_eq!(server.get("/p?text&write=/data/kept").status, 200);
+        let before = server.get(KEPT).text();
+        served_by(&server, "docker", "one");
+        drop(server);
+        let server = place.serve_through(&gate, &other);
+        served_by(&server, "docker", "one");
+        assert_eq!(server.get(KEPT).text(), before, "{}", server.log());
+        drop(server);
+    }
 }
 
 #[test]
 fn a_volume_that_docker_comes_with_later_is_not_begun_in_the_store_before() {
     let place = Place::with_image("one");
-    let volume = DockersVolume(place.folder.file_name().unwrap().to_str().unwrap().to_owned());
+    let volume = DockersVolume::of(&place);
     docker(&["volume", "create", &volume.0]);
     let gate = Gate::closed(&own_engine());
     // It is to be there, and answers nobody.
@@ -676,12 +724,11 @@ fn a_volume_that_docker_comes_with_later_is_not_begun_in_the_store_before() {
 fn a_route_that_docker_serves_leaves_the_stores_volumes_to_others() {
     let place = Place::with_image("theirs");
     place.import("own");
-    let volume = DockersVolume(place.folder.file_name().unwrap().to_str().unwrap().to_owned());
-    let keeps = format!("warm = 0\nvolumes = [\"{}:/data\"]", volume.0);
+    let volume = DockersVolume::of(&place);
+    let keeps = volume.kept();
     let server = place.serve(&keeps);
     assert_eq!(server.get("/p?text&write=/data/kept").status, 200);
-    let kept = "/p?text&file=/data/kept";
-    let before = server.get(kept).text();
+    let before = server.get(KEPT).text();
     drop(server);
     let bridge = format!(
         "{keeps}\n[[route]]\npath = \"/bridge\"\nimage = \"{}\"\npull = \"never\"\nnetwork = \"bridge\"\n{keeps}",
@@ -689,7 +736,7 @@ fn a_route_that_docker_serves_leaves_the_stores_volumes_to_others() {
     );
     let server = place.serve(&bridge);
     assert_eq!(server.get("/bridge?text&file=/data/kept").status, 200);
-    assert_eq!(server.get(kept).text(), before);
+    assert_eq!(server.get(KEPT).text(), before);
     served_by(&server, "embedded", "own");
     server.wait_for_log(&format!("there are two volumes `{}`: Docker's is used", volume.0));
     drop(server);

@@ -228,7 +228,7 @@ impl Engine for AutoEngine {
             let decision = self.shared.decide(program).await;
             self.shared.seat(route, program, &decision);
             let engine = self.shared.engine(program, &decision).await?;
-            self.shared.give_volumes(program, &decision).await;
+            self.shared.note_volumes(program, &decision).await;
             engine.prepare(program, route).await
         }
         .boxed()
@@ -245,7 +245,7 @@ impl Engine for AutoEngine {
             let route = invocation.route.clone();
             shared.seat(&route, program, &decision);
             let engine = shared.engine(program, &decision).await?;
-            shared.give_volumes(program, &decision).await;
+            shared.note_volumes(program, &decision).await;
             let started = engine.start(program, invocation).await;
             if !shared.is_seated(&route, decision.engine) {
                 // It has moved meanwhile: nothing is to wait here for the next request.
@@ -354,13 +354,18 @@ impl Shared {
         }
     }
 
-    /// Has Docker keep the named volumes of a program that it runs: it makes those that nobody has yet.
-    async fn give_volumes(&self, program: &Program, decision: &Decision) {
-        if decision.engine != Which::Docker {
+    /// Notes which named volumes of a program are Docker's, before its engine makes those that it has not: Docker keeps those of a
+    /// program that it runs, and its own where a program can only run here, and begins others of their names.
+    async fn note_volumes(&self, program: &Program, decision: &Decision) {
+        // Those of another machine's Docker are none that a route here could come to.
+        if self.surroundings.elsewhere.is_some() {
             return;
         }
+        let can_only_be_here = matches!(decision.why, Why::Configured | Why::Directory);
         for name in program.named_volumes() {
-            if self.keepers.known(name) != Some(Keeper::Docker) {
+            let is_dockers = decision.engine == Which::Docker
+                || can_only_be_here && self.keeper_of(name).await == Keeper::Docker;
+            if is_dockers {
                 self.keepers.give_to_docker(self.store(), name).await;
             }
         }
@@ -459,24 +464,27 @@ impl Shared {
     fn warn_of_others(&self, route: &Arc<str>, program: &Program, decision: &Decision) {
         let volumes: Vec<_> = program.named_volumes().map(str::to_owned).collect();
         let (Some(this), Some(store)) = (self.this.upgrade(), self.store()) else { return };
-        if volumes.is_empty() {
+        if volumes.is_empty() || self.surroundings.elsewhere.is_some() {
             return;
         }
         let (store, route, which) = (store.clone(), route.clone(), decision.engine);
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             for volume in volumes {
-                let (store, name) = (store.clone(), volume.clone());
-                let here = tokio::task::spawn_blocking(move || embedded::has_volume(&store, &name));
-                // Docker makes it where it has not yet.
-                let is_twice = here.await.unwrap_or(false)
-                    && (which == Which::Docker || this.daemon.keeper_of(&volume).await == Keeper::Docker);
+                // The one that is used is made where it is not there yet.
+                let (is_twice, used, unused) = match which {
+                    Which::Docker => {
+                        let (store, name) = (store.clone(), volume.clone());
+                        let here = tokio::task::spawn_blocking(move || embedded::has_volume(&store, &name));
+                        (here.await.unwrap_or(false), "Docker's", "the one in dcgi's own store")
+                    }
+                    Which::Embedded => {
+                        let there = this.daemon.keeper_of(&volume).await == Keeper::Docker;
+                        (there, "the one in dcgi's own store", "Docker's")
+                    }
+                };
                 if !is_twice {
                     continue;
                 }
-                let (used, unused) = match which {
-                    Which::Docker => ("Docker's", "the one in dcgi's own store"),
-                    Which::Embedded => ("the one in dcgi's own store", "Docker's"),
-                };
                 tracing::warn!(
                     %route,
                     "there are two volumes `{volume}`: {used} is used, and {unused} is not; remove the one that is not wanted"

@@ -60,6 +60,7 @@ impl Volumes {
                     let what = format!("making the volume `{name}`");
                     EngineError::new(EngineErrorKind::Refused, what).because(error)
                 })?;
+                tracing::info!("made the volume `{name}` in dcgi's own store");
             }
         }
         Ok(())
