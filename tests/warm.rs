@@ -204,7 +204,7 @@ fn an_engine_that_is_restarted_costs_what_waited_and_no_request_behind_it() {
     let engine = PrivateEngine::start();
     let config =
         format!("{}\n{}", route("warm = 1"), route("isolation = \"shared\"").replace("/p", "/shared"));
-    let server = Server::start_with(&config, |command| {
+    let mut server = Server::start_with(&config, |command| {
         command.env("DOCKER_HOST", engine.host());
     });
     let list = || engine.docker(&["ps", "-aq", "--filter", "label=dcgi.instance"]).lines().count();
@@ -215,8 +215,9 @@ fn an_engine_that_is_restarted_costs_what_waited_and_no_request_behind_it() {
     engine.kill();
     engine.up();
     wait_until("both serve again", A_WHILE, || served("/p") && served("/shared"));
-    drop(server);
-    wait_until("nothing is left", A_WHILE, || list() == 0);
+    server.signal("TERM");
+    server.wait();
+    wait_until(&format!("nothing is left of what says\n{}", server.log()), A_WHILE, || list() == 0);
 }
 
 #[test]
